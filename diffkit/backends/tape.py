@@ -1,0 +1,243 @@
+"""Reverse mode over the recorded graph.
+
+The function is recorded once. Its derivative walks the graph backwards and asks each node's
+primitive for the adjoints of its arguments; the walker knows no rule. Rules are written in
+traceable NumPy, so the walk can itself be recorded: that is how derivatives nest to any order,
+and how the forward product (jvp) comes from the pullback, which is linear in its cotangent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from diffkit.errors import InvalidInput
+from diffkit.interface import Cost, Differentiator, Output, Point, Prepared, Target
+from diffkit.structure import Layout, Leaves, is_traced
+from diffkit.tracing.graph import Graph, GuardFailed, same_value
+from diffkit.tracing.primitives.shapes import astype
+from diffkit.tracing.recording import (
+    DataLayout,
+    OutsideState,
+    describe_data,
+    outside_state,
+    record,
+)
+from diffkit.tracing.tracer import Trace
+
+
+@dataclass(frozen=True)
+class Tape(Differentiator):
+    """Reverse-mode differentiation of plain NumPy code.
+
+    Attributes:
+        programs: how many recordings a prepared function keeps, one per course that its
+            control flow took and per shape of its arguments. The least recently used leaves.
+    """
+
+    name: ClassVar[str] = "tape"
+    programs: int = 16
+
+    def __post_init__(self) -> None:
+        if self.programs < 1:
+            raise InvalidInput(f"programs={self.programs} must be at least 1")
+
+    def bind(self, target: Target, point: Point) -> TapePrepared:
+        prepared = TapePrepared(self, target)
+        prepared.run(point)
+        return prepared
+
+
+@dataclass(frozen=True)
+class _Program:
+    """A recording and what it is valid for."""
+
+    graph: Graph
+    layout: Layout
+    data: DataLayout
+    outside: OutsideState
+    leaves: Leaves
+
+    def fits(self, layout: Layout, data: DataLayout, outside: OutsideState) -> bool:
+        return self.layout == layout and self.data == data and self.outside.same_as(outside)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The graph with the value of every node at one point."""
+
+    graph: Graph
+    values: list[Any]
+
+    @property
+    def output(self) -> Output:
+        graph = self.graph
+        return Output(graph.output_layout, [self.values[node.index] for node in graph.outputs])
+
+    def pull_back(self, cotangents: Leaves) -> Leaves:
+        """The adjoints of the inputs for the given adjoints of the outputs."""
+        return pull_back(self.graph, self.values, cotangents)
+
+
+class TapePrepared(Prepared):
+    """A function recorded by the tape. It keeps its recordings and checks their guards."""
+
+    differentiator: Tape
+
+    def __init__(self, differentiator: Tape, target: Target) -> None:
+        super().__init__(differentiator, target)
+        self._programs: list[_Program] = []
+        self._gradient_prepared: Prepared | None = None
+
+    def run(self, point: Point) -> _Run:
+        """Evaluate a recording that holds at the point, or record a new one."""
+        data_layout, data = describe_data(point.data)
+        outside = outside_state(self.target.f)
+        leaves = point.layout.cast(point.leaves)
+        for program in reversed(self._programs):
+            if not program.fits(point.layout, data_layout, outside):
+                continue
+            try:
+                run = _evaluated(program, leaves, data)
+            except GuardFailed:
+                continue
+            self._programs.remove(program)
+            self._programs.append(program)
+            return run
+        graph = record(self.target, point)
+        self._programs.append(_Program(graph, point.layout, data_layout, outside, leaves))
+        del self._programs[: -self.differentiator.programs]
+        return _Run(graph, [node.value for node in graph.nodes])
+
+    @property
+    def cost(self) -> Cost:
+        return Cost(0, self._programs[-1].graph.operations if self._programs else None)
+
+    @property
+    def graph(self) -> Graph:
+        """The recording used last."""
+        return self._programs[-1].graph
+
+    def _value(self, point: Point) -> Output:
+        return self.run(point).output
+
+    def _vjp(
+        self, point: Point, cotangents: Callable[[Output], Leaves]
+    ) -> tuple[Output, Leaves]:
+        run = self.run(point)
+        return run.output, run.pull_back(cotangents(run.output))
+
+    def _jvp(self, point: Point, tangents: Leaves) -> tuple[Output, Leaves]:
+        run = self.run(point)
+        return run.output, _push_forward(run)(tangents)
+
+    def _jacobian(self, point: Point) -> tuple[Output, list[Leaves]]:
+        run = self.run(point)
+        if run.output.layout.size <= point.layout.size:
+            return self._rows(run.output, point, run.pull_back)
+        return self._columns(run.output, point, _push_forward(run))
+
+    def _hvp(self, point: Point, tangents: Leaves) -> tuple[Output, Leaves]:
+        # The Hessian is symmetric, so one pullback of the gradient gives its product.
+        _, product = self._gradient_function(point)._vjp(point, lambda _: tangents)
+        return self._value(point), product
+
+    def _gradient_function(self, point: Point) -> Prepared:
+        if self._gradient_prepared is None:
+            self._gradient_prepared = super()._gradient_function(point)
+        return self._gradient_prepared
+
+
+def _evaluated(program: _Program, leaves: Leaves, data: Leaves) -> _Run:
+    graph = program.graph
+    known = [node.value for node in graph.nodes]
+    recorded = [*program.leaves, *(known[node.index] for node in graph.data)]
+    if all(_same_point(a, b) for a, b in zip(recorded, [*leaves, *data], strict=True)):
+        return _Run(graph, known)
+    return _Run(graph, graph.evaluate(leaves, data))
+
+
+def _same_point(a: Any, b: Any) -> bool:
+    """Whether a recording's own values serve for the point, without evaluating it again."""
+    if is_traced(a) or is_traced(b):
+        return is_traced(a) and is_traced(b) and a.node is b.node
+    return bool(same_value(a, b) and same_value(np.signbit(a), np.signbit(b)))
+
+
+def pull_back(graph: Graph, values: list[Any], cotangents: Leaves) -> Leaves:
+    """Reverse walk: the adjoints of the inputs, given those of the outputs.
+
+    The one place where broadcasting is undone and where adjoints meet.
+    """
+    adjoints: dict[int, Any] = {}
+
+    def add(index: int, adjoint: Any) -> None:
+        present = adjoints.get(index)
+        adjoints[index] = adjoint if present is None else present + adjoint
+
+    for node, cotangent in zip(graph.outputs, cotangents, strict=True):
+        if node.active:
+            add(node.index, cotangent)
+    with np.errstate(all="ignore"):
+        for node in reversed(graph.nodes):
+            if node.primitive is None or node.index not in adjoints:
+                continue
+            g = adjoints.pop(node.index)
+            arguments = [values[i.index] for i in node.inputs]
+            for position, source in enumerate(node.inputs):
+                if not source.active:
+                    continue
+                y = values[node.index]
+                adjoint = node.primitive.pull(position, g, y, arguments, node.static)
+                if adjoint is not None:
+                    add(source.index, _fitted(adjoint, arguments[position]))
+    return [
+        adjoints.get(node.index, np.zeros(leaf.shape, leaf.dtype))
+        for node, leaf in zip(graph.inputs, graph.layout.leaves, strict=True)
+    ]
+
+
+def _fitted(adjoint: Any, argument: Any) -> Any:
+    """The adjoint with broadcasting undone, in the dtype of the argument."""
+    shape, target = np.shape(adjoint), np.shape(argument)
+    if shape != target:
+        adjoint = _unbroadcast(adjoint, shape, target)
+    dtype = argument.dtype
+    return adjoint if adjoint.dtype == dtype else astype(adjoint, dtype=dtype)
+
+
+def _unbroadcast(adjoint: Any, shape: tuple[int, ...], target: tuple[int, ...]) -> Any:
+    """Sum over the axes along which the argument was repeated; repeat where it was summed."""
+    extra = len(shape) - len(target)
+    if extra < 0:
+        return np.broadcast_to(adjoint, target)
+    axes = tuple(range(extra)) + tuple(
+        extra + i for i, n in enumerate(target) if n == 1 and shape[extra + i] != 1
+    )
+    summed = np.reshape(np.sum(adjoint, axis=axes), target) if axes else adjoint
+    return summed if np.shape(summed) == target else np.broadcast_to(summed, target)
+
+
+def _push_forward(run: _Run) -> Callable[[Leaves], Leaves]:
+    """The forward product: the pullback is linear in the cotangent, so transpose it."""
+    layout = run.output.layout
+    with Trace() as running:
+        weights = [running.input(zero) for zero in layout.cast(layout.zeros())]
+        nodes = [weight.node for weight in weights]
+        pulled = run.pull_back(weights)
+        outputs = [
+            leaf.node if is_traced(leaf) and leaf.trace is running else running.constant(leaf)
+            for leaf in pulled
+        ]
+    transposed = Graph(
+        running.nodes, nodes, [], layout, outputs, run.graph.layout, running.guards
+    )
+    values = [node.value for node in transposed.nodes]
+
+    def push(tangents: Leaves) -> Leaves:
+        return pull_back(transposed, values, tangents)
+
+    return push

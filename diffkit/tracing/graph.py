@@ -1,0 +1,309 @@
+"""What a function computed: primitives, the nodes that applied them, and the guards.
+
+A `Primitive` is one row of the table in `tracing.primitives`: a NumPy computation, its
+pullback, its SymPy counterpart and its arbitrary-precision counterpart. A `Graph` is the list
+of nodes in the order in which the function computed them; it can be evaluated again at
+another point of the same layout for as long as its guards hold.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from types import CodeType
+from typing import Any, Final
+
+import numpy as np
+
+from diffkit.errors import UnsupportedOperation
+from diffkit.structure import Layout, Leaves, concrete, is_traced
+
+Rule = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Why a row has nothing in a column."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Same:
+    """The NumPy function itself works on object arrays of the other kind of number."""
+
+
+SAME: Final = Same()
+Column = Rule | str | Same | Missing
+
+
+@dataclass(frozen=True, eq=False)
+class Primitive:
+    """One row of the table.
+
+    Attributes:
+        name: unique in the table; the NumPy name where there is one.
+        function: the value, `function(*arguments, **static)`, in plain NumPy.
+        pullbacks: for each argument a rule `rule(g, y, *arguments, **static)` that returns its
+            adjoint from `g`, the adjoint of the value `y`; None for an argument that has none.
+            One rule in place of the tuple serves any number of arguments and takes the
+            argument's position first. Rules are written in traceable NumPy, so derivatives
+            nest; they ignore broadcasting, which the walker undoes.
+        sympy: the counterpart on SymPy expressions, `rule(S, *arguments, **static)` with `S`
+            the sympy module; a string names the function of `S`.
+        exact: the counterpart on arbitrary-precision numbers, `rule(A, *arguments, **static)`
+            with `A` the arithmetic; a string names the method of `A`.
+        elementwise: whether it maps numbers to a number, broadcasting its arguments. The
+            `sympy` and `exact` columns of such a row work on single numbers, those of the
+            others on object arrays.
+        movement: whether every entry of the value is an entry of the first argument, moved,
+            or a constant; such a value may be a view.
+    """
+
+    name: str
+    function: Rule
+    pullbacks: Sequence[Rule | None] | Rule | Missing
+    sympy: Column
+    exact: Column
+    elementwise: bool = False
+    movement: bool = False
+
+    @property
+    def differentiable(self) -> bool:
+        return not isinstance(self.pullbacks, Missing)
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}>"
+
+    def __call__(self, *arguments: Any, **static: Any) -> Any:
+        """Apply the primitive, recording it where an argument is traced."""
+        operands = tuple(as_operand(a) for a in arguments)
+        trace = top_trace(operands)
+        if trace is None:
+            return self.function(*operands, **static)
+        return trace.record(self, operands, static)
+
+    def pull(self, position: int, g: Any, y: Any, arguments: Sequence[Any], static: Any) -> Any:
+        """The adjoint of one argument, or None where none flows."""
+        if isinstance(self.pullbacks, Missing):
+            return None
+        if callable(self.pullbacks):
+            return self.pullbacks(position, g, y, *arguments, **static)
+        rule = self.pullbacks[position]
+        return None if rule is None else rule(g, y, *arguments, **static)
+
+
+def top_trace(operands: Sequence[Any]) -> Any:
+    """The innermost trace among the operands, or None if none is traced."""
+    top = None
+    for operand in operands:
+        if is_traced(operand) and (top is None or operand.trace.level > top.level):
+            top = operand.trace
+    return top
+
+
+def as_operand(value: Any) -> Any:
+    """Re-pack what NumPy made of traced scalars (an object array, a list) as one traced array."""
+    if isinstance(value, (list, tuple)):
+        value = np.array(value)
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return pack(value)
+    return value
+
+
+PACK_LIMIT: Final = 10_000
+
+
+def pack(array: np.ndarray[Any, np.dtype[Any]]) -> Any:
+    """Join an object array of traced scalars and numbers to one traced array.
+
+    Raises:
+        UnsupportedOperation: it holds something else, or more than `PACK_LIMIT` entries.
+    """
+    from diffkit.tracing.primitives.shapes import stack_scalars
+
+    entries = list(array.flat)
+    if any(not is_traced(e) and not isinstance(e, (int, float, np.number)) for e in entries):
+        raise UnsupportedOperation(
+            f"an object array was used at {user_location()}; only arrays of numbers can be "
+            "differentiated through"
+        )
+    if len(entries) > PACK_LIMIT:
+        raise UnsupportedOperation(
+            f"an array of {len(entries)} separate traced scalars was built at {user_location()} "
+            f"(the limit is {PACK_LIMIT}); fill np.zeros_like(x) or use np.stack instead"
+        )
+    return stack_scalars(*entries, shape=array.shape)
+
+
+@dataclass(frozen=True)
+class Location:
+    """A line of the user's code."""
+
+    code: CodeType
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.code.co_filename}:{self.line} (in {self.code.co_qualname})"
+
+
+_PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
+_INTERNAL: Final = (
+    str(Path(np.__file__).resolve().parent),
+    *(f"{_PACKAGE}/{part}" for part in ("tracing", "backends", "interface.py", "operators.py")),
+    f"{_PACKAGE}/structure.py",
+    "<__array_function__ internals>",
+)
+
+
+@lru_cache(maxsize=4096)
+def is_internal(filename: str) -> bool:
+    """Whether a file belongs to diffkit's machinery or to NumPy, rather than to the user."""
+    return filename.startswith(_INTERNAL)
+
+
+def user_location() -> Location | None:
+    """The line of the innermost caller outside diffkit's machinery and NumPy."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if not is_internal(frame.f_code.co_filename):
+            return Location(frame.f_code, frame.f_lineno)
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+class Node:
+    """One value of the graph.
+
+    Attributes:
+        primitive: what computed it; None for an input, data or a constant.
+        inputs: the nodes of its arguments.
+        static: the keyword arguments, which are not differentiated.
+        value: the value when it was recorded.
+        index: its place in `Graph.nodes`.
+        active: whether a derivative by `x` can flow through it.
+        depends: whether its value depends on `x` at all (a comparison does, inactively).
+        location: the line of the user's code.
+    """
+
+    __slots__ = (
+        "active",
+        "depends",
+        "index",
+        "inputs",
+        "location",
+        "primitive",
+        "static",
+        "value",
+    )
+
+    def __init__(
+        self,
+        primitive: Primitive | None,
+        inputs: tuple[Node, ...],
+        static: Mapping[str, Any],
+        value: Any,
+        index: int,
+        active: bool,
+        depends: bool,
+        location: Location | None,
+    ) -> None:
+        self.primitive = primitive
+        self.inputs = inputs
+        self.static = static
+        self.value = value
+        self.index = index
+        self.active = active
+        self.depends = depends
+        self.location = location
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"%{node.index}" for node in self.inputs)
+        return f"%{self.index} = {self.primitive.name if self.primitive else 'value'}({arguments})"
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A value that the course of the function depended on, and what it was."""
+
+    node: Node
+    expected: Any
+    location: Location | None
+
+    def holds(self, value: Any) -> bool:
+        return same_value(concrete(value), self.expected)
+
+
+def same_value(a: Any, b: Any) -> bool:
+    """Whether two plain values are equal in shape and in every entry (NaN equal to NaN)."""
+    a, b = np.asarray(a), np.asarray(b)
+    if a.shape != b.shape:
+        return False
+    return bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f" and b.dtype.kind == "f"))
+
+
+class GuardFailed(Exception):
+    """A recorded program does not hold at this point; it must be recorded again."""
+
+    def __init__(self, guard: Guard) -> None:
+        super().__init__(f"the outcome at {guard.location} differs")
+        self.guard = guard
+
+
+@dataclass
+class Graph:
+    """A recorded computation.
+
+    Attributes:
+        nodes: every node, each after its inputs.
+        inputs: the nodes of the leaves of `x`, in the order of `layout`.
+        data: the nodes of the numeric leaves of the data arguments.
+        layout: the layout of `x`.
+        outputs: the nodes of the leaves of what the function returned.
+        output_layout: their layout.
+        guards: the outcomes on which the course of the function depended, in order.
+    """
+
+    nodes: list[Node]
+    inputs: list[Node]
+    data: list[Node]
+    layout: Layout
+    outputs: list[Node]
+    output_layout: Layout
+    guards: list[Guard] = field(default_factory=list)
+
+    @property
+    def operations(self) -> int:
+        """How many nodes compute something."""
+        return sum(node.primitive is not None for node in self.nodes)
+
+    def evaluate(self, leaves: Leaves, data: Leaves) -> list[Any]:
+        """The value of every node at another point, by index.
+
+        Raises:
+            GuardFailed: an outcome that the recording depended on differs there.
+        """
+        values: list[Any] = [node.value for node in self.nodes]
+        for node, value in zip(self.inputs, leaves, strict=True):
+            values[node.index] = value
+        for node, value in zip(self.data, data, strict=True):
+            values[node.index] = value
+        guards = self.guards_by_node()
+        for node in self.nodes:
+            if node.primitive is not None:
+                arguments = [values[i.index] for i in node.inputs]
+                values[node.index] = node.primitive(*arguments, **node.static)
+            for guard in guards.get(node.index, ()):
+                if not guard.holds(values[node.index]):
+                    raise GuardFailed(guard)
+        return values
+
+    def guards_by_node(self) -> dict[int, list[Guard]]:
+        """The guards on each node, by its index."""
+        table: dict[int, list[Guard]] = {}
+        for guard in self.guards:
+            table.setdefault(guard.node.index, []).append(guard)
+        return table

@@ -1,0 +1,130 @@
+"""Functions that make arrays like a traced one, or ask about its shape and type.
+
+An array made here is a traced constant, so that traced values can be written into it:
+`out = np.zeros_like(x); out[i] = ...`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from diffkit.errors import TracingError
+from diffkit.structure import concrete, is_traced
+from diffkit.tracing.graph import user_location
+from diffkit.tracing.primitives.rows import defines
+
+
+def _made(make: Any, a: Any, dtype: Any, shape: Any) -> Any:
+    plain = np.asarray(concrete(a))
+    array = make(plain.shape if shape is None else shape, plain.dtype if dtype is None else dtype)
+    return a.lift(array)
+
+
+@defines(np.zeros_like)
+def _zeros_like(
+    a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None,
+    *, device: Any = None,
+) -> Any:
+    return _made(np.zeros, a, dtype, shape)
+
+
+@defines(np.ones_like)
+def _ones_like(
+    a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None,
+    *, device: Any = None,
+) -> Any:
+    return _made(np.ones, a, dtype, shape)
+
+
+@defines(np.empty_like)
+def _empty_like(
+    prototype: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None,
+    *, device: Any = None,
+) -> Any:
+    # An entry that the function forgets to fill must not pass for a number.
+    return _made(_undefined, prototype, dtype, shape)
+
+
+def _undefined(shape: Any, dtype: Any) -> Any:
+    floating = np.dtype(dtype).kind == "f"
+    return np.full(shape, np.nan if floating else 0, dtype)
+
+
+@defines(np.full_like)
+def _full_like(
+    a: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True,
+    shape: Any = None, *, device: Any = None,
+) -> Any:
+    if not is_traced(a):
+        plain = np.asarray(a)
+        a = fill_value.lift(plain)
+    made = _made(np.zeros, a, dtype, shape)
+    made[...] = fill_value
+    return made
+
+
+@defines(np.copy)
+def _copy(a: Any, order: str = "K", subok: bool = False) -> Any:
+    return a.copy()
+
+
+@defines(np.copyto)
+def _copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = True) -> None:
+    if not is_traced(dst):
+        raise TracingError(
+            f"np.copyto was to write a traced value into an ordinary array [{user_location()}]; "
+            "make the array with np.zeros_like(x)"
+        )
+    dst[...] = src if where is True else np.where(where, src, dst)
+
+
+@defines(np.shape)
+def _shape(a: Any) -> tuple[int, ...]:
+    return np.shape(_plain(a))
+
+
+@defines(np.ndim)
+def _ndim(a: Any) -> int:
+    return np.ndim(_plain(a))
+
+
+@defines(np.size)
+def _size(a: Any, axis: int | None = None) -> int:
+    return int(np.size(_plain(a), axis))
+
+
+def _plain(a: Any) -> Any:
+    """A stand-in for the value with its shape and type, for questions about these alone."""
+    return concrete(a) if is_traced(a) else a
+
+
+@defines(np.result_type)
+def _result_type(*arrays_and_dtypes: Any) -> np.dtype[Any]:
+    return np.result_type(*(_plain(a) for a in arrays_and_dtypes))
+
+
+@defines(np.can_cast)
+def _can_cast(from_: Any, to: Any, casting: Any = "safe") -> bool:
+    return np.can_cast(from_.dtype if is_traced(from_) else from_, to, casting)
+
+
+@defines(np.iscomplexobj)
+def _iscomplexobj(x: Any) -> bool:
+    return False
+
+
+@defines(np.isrealobj)
+def _isrealobj(x: Any) -> bool:
+    return True
+
+
+@defines(np.array_repr, np.array_str, np.array2string)
+def _text(a: Any, *arguments: Any, **options: Any) -> str:
+    return repr(a)
+
+
+@defines(np.may_share_memory, np.shares_memory)
+def _share_memory(a: Any, b: Any, max_work: Any = None) -> bool:
+    return np.may_share_memory(_plain(a), _plain(b))

@@ -1,0 +1,295 @@
+"""`trace(f, x)`: run a plain NumPy function once and return the graph of what it computed."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import CodeType, FunctionType, MethodType
+from typing import Any
+
+import numpy as np
+
+from diffkit.errors import DiffkitError, InvalidOutput, TracingError
+from diffkit.interface import Function, Output, Point, Target, point_of
+from diffkit.structure import Leaves, concrete, flatten, is_traced, map_leaves
+from diffkit.tracing.graph import Graph, Node, is_internal, pack, same_value
+from diffkit.tracing.tracer import Trace, Traced
+
+
+@dataclass(frozen=True)
+class DataLayout:
+    """What a recording took from the data arguments besides their numbers.
+
+    Numeric arrays and floating-point numbers are inputs of the graph, told apart by shape and
+    dtype alone. Everything else (integers, strings, None, functions) is fixed at recording.
+    """
+
+    description: tuple[Any, ...]
+
+
+def describe_data(data: tuple[Any, ...]) -> tuple[DataLayout, Leaves]:
+    """The layout of the data arguments, and their numeric leaves."""
+    description: list[Any] = []
+    leaves: Leaves = []
+
+    def visit(value: Any) -> None:
+        if is_data(value):
+            leaves.append(value)
+            kind = type(value) if isinstance(value, float) else np.ndarray
+            description.append((kind, np.shape(concrete(value)), str(_dtype(value))))
+        else:
+            description.append(_Fixed(value))
+
+    def walk(value: Any) -> None:
+        if isinstance(value, dict):
+            description.append(("dict", tuple(value)))
+            for member in value.values():
+                walk(member)
+        elif isinstance(value, (list, tuple)):
+            description.append((type(value), len(value)))
+            for member in value:
+                walk(member)
+        else:
+            visit(value)
+
+    walk(data)
+    return DataLayout(tuple(description)), leaves
+
+
+def is_data(value: Any) -> bool:
+    """Whether a leaf of the data arguments enters the graph as an input."""
+    if is_traced(value):
+        return True
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.dtype.kind in "biuf"
+    return isinstance(value, float)
+
+
+def _dtype(value: Any) -> np.dtype[Any]:
+    return np.asarray(concrete(value)).dtype
+
+
+class _Fixed:
+    """A datum compared by identity or, where it is a plain constant, by value."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Fixed):
+            return NotImplemented
+        if self.value is other.value:
+            return True
+        plain = (bool, int, str, bytes, type(None))
+        return (
+            isinstance(self.value, plain)
+            and type(self.value) is type(other.value)
+            and bool(self.value == other.value)
+        )
+
+    def __hash__(self) -> int:
+        return hash(type(self.value))
+
+
+@dataclass(frozen=True)
+class OutsideState:
+    """What a function refers to beyond its arguments: closure cells, globals and defaults.
+
+    It is compared by identity. State further away (the contents of a captured list or array)
+    is not watched: it counts as it was when the function was recorded.
+    """
+
+    objects: tuple[Any, ...]
+
+    def same_as(self, other: OutsideState) -> bool:
+        return len(self.objects) == len(other.objects) and all(
+            a is b for a, b in zip(self.objects, other.objects, strict=True)
+        )
+
+
+def outside_state(f: Function) -> OutsideState:
+    """Collect what `f`, and the Python functions it refers to, find outside their arguments."""
+    found: list[Any] = []
+    seen: set[int] = set()
+
+    def visit(value: Any) -> None:
+        if isinstance(value, MethodType):
+            found.append(value.__self__)
+            value = value.__func__
+        if not isinstance(value, FunctionType) or id(value) in seen:
+            return
+        seen.add(id(value))
+        if is_internal(value.__code__.co_filename):
+            return
+        for referred in _referred(value):
+            found.append(referred)
+            visit(referred)
+
+    visit(f if isinstance(f, (FunctionType, MethodType)) else getattr(f, "__call__", None))
+    return OutsideState(tuple(found))
+
+
+def _referred(function: FunctionType) -> Iterator[Any]:
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # the cell is still empty
+            yield None
+    yield from function.__defaults__ or ()
+    yield from (function.__kwdefaults__ or {}).values()
+    for name in _global_names(function.__code__):
+        if name in function.__globals__:
+            yield function.__globals__[name]
+
+
+def _global_names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _global_names(constant)
+
+
+def trace(f: Function, *arguments: Any, wrt: int | tuple[int, ...] = 0) -> Graph:
+    """Return the graph of what `f` computes at the given positional arguments.
+
+    Raises:
+        TracingError: a traced value left the graph, or `f` behaves differently when traced.
+        UnsupportedOperation: `f` uses a NumPy function that is not in the table.
+    """
+    target = Target(f, wrt)
+    return record(target, point_of(target, arguments))
+
+
+def record(target: Target, point: Point) -> Graph:
+    """Run `target` at `point` and return its graph.
+
+    The value is compared with that of the plain function, which catches what no tracer sees:
+    `isinstance(x, np.ndarray)`, `np.isscalar(x)`, writes through `np.asarray(x)`, random
+    numbers. Inside another trace there is no plain value to compare with.
+    """
+    _, data = describe_data(point.data)
+    nested = any(is_traced(leaf) for leaf in (*point.leaves, *data))
+    plain = None if nested else target.evaluate(point.layout, point.leaves, point.data)
+    with Trace() as running:
+        inputs = [running.input(leaf) for leaf in point.layout.cast(point.leaves)]
+        entered: list[Node] = []
+
+        def enter(value: Any) -> Any:
+            if not is_data(value):
+                return value
+            traced = running.data(value)
+            entered.append(traced.node)
+            return traced
+
+        arguments = tuple(map_leaves(enter, item) for item in point.data)
+        nodes = [traced.node for traced in inputs]
+        with np.errstate(all="ignore"):
+            result = _run(target, point.layout.unflatten(inputs), arguments, running, plain)
+        output = _output(target, result)
+        outputs = [_node(running, leaf) for leaf in output.leaves]
+    graph = Graph(
+        running.nodes, nodes, entered, point.layout, outputs, output.layout, running.guards
+    )
+    if plain is not None:
+        _compare(target, graph, plain)
+    return graph
+
+
+def _run(
+    target: Target, x: Any, data: tuple[Any, ...], running: Trace, plain: Output | None
+) -> Any:
+    try:
+        result = target.call(x, data)
+    except Exception as error:
+        if running.refusal is not None:
+            raise running.refusal from (None if running.refusal is error else error)
+        if isinstance(error, DiffkitError) or (plain is None and not _about_tracing(error)):
+            raise
+        raise TracingError(
+            f"{target.name} works on plain arrays and fails on traced ones, at "
+            f"{_user_line(error)}: {type(error).__name__}: {error}; use np.stack or "
+            "np.zeros_like(x) to build arrays from traced values, or backend='finite'"
+        ) from error
+    if running.refusal is not None:
+        raise running.refusal
+    return result
+
+
+def _about_tracing(error: Exception) -> bool:
+    return isinstance(error, (TypeError, ValueError)) and (
+        "Traced" in str(error) or "dtype('O')" in str(error) or "array element" in str(error)
+    )
+
+
+def _user_line(error: Exception) -> str:
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__)
+        if not is_internal(frame.filename)
+    ]
+    last = frames[-1] if frames else traceback.extract_tb(error.__traceback__)[-1]
+    return f"{last.filename}:{last.lineno}"
+
+
+def _output(target: Target, result: Any) -> Output:
+    """What the traced function returned, object arrays of traced scalars joined."""
+
+    def joined(value: Any) -> Any:
+        if isinstance(value, np.ndarray) and value.dtype == object:
+            return pack(value)
+        return value
+
+    return target.output(map_leaves(joined, result) if result is not None else None)
+
+
+def _node(running: Trace, leaf: Any) -> Node:
+    if is_traced(leaf) and leaf.trace is running:
+        node: Node = leaf.node
+        return node
+    return running.constant(leaf)
+
+
+def _compare(target: Target, graph: Graph, plain: Output) -> None:
+    """Check that the traced function computed what the plain one does, to rounding."""
+    layout = graph.output_layout
+    if layout.nesting != plain.layout.nesting or any(
+        a.shape != b.shape for a, b in zip(layout.leaves, plain.layout.leaves, strict=True)
+    ):
+        raise InvalidOutput(
+            f"{target.name} returns {plain.layout.summary()}, but {layout.summary()} when "
+            "traced; it must not ask for the type of its argument, or be random"
+        )
+    for node, expected in zip(graph.outputs, plain.leaves, strict=True):
+        if not _close(concrete(node.value), expected, graph):
+            raise TracingError(
+                f"{target.name} gives {expected} on plain arrays and {concrete(node.value)} when "
+                "traced; it asks for the type of its argument (isinstance, np.isscalar), writes "
+                "through np.asarray(x), or is random or keeps state between calls"
+            )
+
+
+def _close(traced: Any, expected: Any, graph: Graph) -> bool:
+    """Equal to rounding: the same operations, perhaps summed in another order."""
+    if same_value(traced, expected):
+        return True
+    actual, expected = np.asarray(traced, np.longdouble), np.asarray(expected, np.longdouble)
+    if not np.array_equal(np.isfinite(actual), np.isfinite(expected)):
+        return False
+    eps = float(np.finfo(graph.output_layout.leaves[0].dtype).eps)
+    scale = max(
+        (float(np.max(np.abs(v), initial=0.0)) for v in _finite_values(graph)), default=0.0
+    )
+    finite = np.isfinite(expected)
+    error = np.abs(actual[finite] - expected[finite])
+    budget = np.sqrt(eps) * np.abs(expected[finite]) + 64 * eps * scale
+    return bool(np.all(error <= budget))
+
+
+def _finite_values(graph: Graph) -> Iterator[Any]:
+    for node in graph.nodes:
+        value = np.asarray(concrete(node.value))
+        if value.dtype.kind == "f":
+            yield value[np.isfinite(value)]
+
+
+__all__ = ["DataLayout", "OutsideState", "Traced", "describe_data", "outside_state", "record", "trace"]
