@@ -98,7 +98,7 @@ class Target:
 
     @property
     def name(self) -> str:
-        return str(getattr(self.f, "__qualname__", None) or type(self.f).__name__)
+        return str(getattr(self.f, "__name__", None) or type(self.f).__name__)
 
     def split(self, arguments: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
         """Part the positional arguments into `x` and the data."""
@@ -123,11 +123,11 @@ class Target:
 
     def evaluate(self, layout: Layout, leaves: Leaves, data: tuple[Any, ...]) -> Output:
         """Call `f` as a black box, on fresh copies of the leaves and read-only data."""
-        x = layout.restore([np.array(leaf) for leaf in leaves])
+        x = layout.restore(leaves)
         try:
             result = self.call(x, tuple(map_leaves(_read_only, item) for item in data))
         except ValueError as error:
-            if "read-only" not in str(error):
+            if "read-only" not in str(error) or not data:
                 raise
             raise InvalidInput(
                 f"{self.name} writes into one of its data arguments; let it work on a copy"
@@ -493,11 +493,10 @@ class Prepared(ABC):
 
     def _result(self, leaves: Leaves, layout: Layout) -> Any:
         """The leaves in the user's structure and dtypes, if they are all finite."""
-        cast = layout.cast(leaves)
-        value = layout.unflatten(cast)
+        value = layout.restore(leaves)
         bad = [
             leaf.entry_name(int(i))
-            for leaf, array in zip(layout.leaves, cast, strict=True)
+            for leaf, array in zip(layout.leaves, layout.cast(leaves), strict=True)
             for i in np.flatnonzero(~np.isfinite(np.asarray(concrete(array))))
         ]
         if bad:
@@ -513,7 +512,7 @@ class Prepared(ABC):
                 if is_traced(block):
                     cast.append(block)
                     continue
-                array = np.asarray(block).astype(column_leaf.dtype, copy=False)
+                array = np.array(block, column_leaf.dtype)
                 for i in np.flatnonzero(~np.isfinite(array)):
                     r, c = divmod(int(i), column_leaf.size)
                     bad.append(f"d {row_leaf.entry_name(r)} / d {column_leaf.entry_name(c)}")
@@ -531,7 +530,7 @@ class Prepared(ABC):
         if batched:
             product = layout.unflatten(
                 [
-                    array if is_traced(array) else array.astype(leaf.dtype, copy=False)
+                    array if is_traced(array) else array.astype(leaf.dtype)
                     for array, leaf in zip(leaves, layout.leaves, strict=True)
                 ]
             )
@@ -546,7 +545,7 @@ def _with_x_first(target: Target) -> Function:
     def function(x: Any, *data: Any) -> Any:
         return target.call(x, data)
 
-    function.__qualname__ = target.name
+    function.__name__ = target.name
     return function
 
 
@@ -576,17 +575,8 @@ def _mapped(
 
 def _direction(direction: Any, layout: Layout, role: str) -> Leaves:
     """The leaves of a tangent or cotangent, in the dtypes of the space it belongs to."""
-    got, leaves = flatten(direction, role, promote_integers=True)
-    if got.nesting != layout.nesting:
-        raise InvalidInput(
-            f"the {role} is nested differently: expected {layout.summary()}, got {got.summary()}"
-        )
+    leaves = layout.flatten(direction, role)
     for expected, leaf in zip(layout.leaves, leaves, strict=True):
-        if np.shape(leaf) != expected.shape:
-            raise InvalidInput(
-                f"the {role} has shape {np.shape(leaf)} for {expected.name}, which has shape "
-                f"{expected.shape}"
-            )
         if not np.all(np.isfinite(concrete(leaf))):
             raise InvalidInput(f"the {role} for {expected.name} is not finite")
     return [

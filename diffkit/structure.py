@@ -8,6 +8,7 @@ backends work on a plain list of leaves and give the user's own structure back.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,20 +80,22 @@ class Layout:
         return self.is_single and self.leaves[0].shape == ()
 
     def flatten(self, x: Any, role: str = "x") -> Leaves:
-        """Return the leaves of `x`, which must have this layout.
+        """Return the leaves of `x`, which must have this layout, up to the order of dict keys.
 
         Raises:
-            InvalidInput: `x` nests differently or a leaf has another shape.
+            InvalidInput: `x` nests differently, a leaf has another shape or is not a number.
         """
-        layout, leaves = flatten(x, role)
+        layout, leaves = flatten(_in_order(x, self.nesting), role, promote_integers=True)
         if layout.nesting != self.nesting:
             raise InvalidInput(
-                f"{role} is nested differently: expected {self.summary()}, got {layout.summary()}"
+                f"the {role} is nested differently: expected {self.summary()}, "
+                f"got {layout.summary()}"
             )
         for expected, got in zip(self.leaves, layout.leaves, strict=True):
             if expected.shape != got.shape:
                 raise InvalidInput(
-                    f"{role} has shape {got.shape} at {got.name}, expected {expected.shape}"
+                    f"the {role} has shape {got.shape} for {expected.name}, which has shape "
+                    f"{expected.shape}"
                 )
         return leaves
 
@@ -107,8 +110,8 @@ class Layout:
         return [_as_leaf(value, leaf) for value, leaf in zip(leaves, self.leaves, strict=True)]
 
     def restore(self, leaves: Sequence[Any]) -> Any:
-        """Build the structure with each leaf `cast`."""
-        return self.unflatten(self.cast(leaves))
+        """Build the structure with each leaf `cast`, sharing no memory with what was given."""
+        return self.unflatten([_own(leaf) for leaf in self.cast(leaves)])
 
     def ravel(self, leaves: Sequence[Any]) -> Array:
         """Join leaves to one vector of the dtype that holds them all."""
@@ -205,6 +208,21 @@ def map_leaves(function: Callable[[Any], Any], x: Any) -> Any:
     return _assemble(type(x), [k for k, _ in items], [map_leaves(function, v) for _, v in items])
 
 
+def _in_order(x: Any, nesting: _Nesting) -> Any:
+    """`x` with the keys of its dicts in the order of `nesting`, where they are the same keys."""
+    items = _members(x)
+    if items is None or nesting.container is not type(x) or len(items) != len(nesting.keys):
+        return x
+    members = dict(items)
+    if any(key not in members for key in nesting.keys):
+        return x
+    ordered = [
+        _in_order(members[key], inner)
+        for key, inner in zip(nesting.keys, nesting.members, strict=True)
+    ]
+    return _assemble(type(x), nesting.keys, ordered)
+
+
 def _members(value: Any) -> list[tuple[Any, Any]] | None:
     if isinstance(value, dict):
         return list(value.items())
@@ -240,6 +258,10 @@ def _build(nesting: _Nesting, leaves: Iterator[Any]) -> Any:
     return _assemble(nesting.container, nesting.keys, members)
 
 
+def _own(leaf: Any) -> Any:
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+
+
 def _as_leaf(value: Any, leaf: Leaf) -> Any:
     if is_traced(value):
         return value
@@ -262,10 +284,9 @@ def _leaf_array(
             "or a dict, list or tuple of those; convert it with np.asarray first"
         )
     scalar = not isinstance(value, np.ndarray)
-    try:
-        array = np.asarray(value)
-    except OverflowError as overflow:
-        raise error(f"{name} is an integer too large for a float: {overflow}") from overflow
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        raise error(f"{name} is an integer too large for a floating-point number")
+    array = np.asarray(value)
     kind = array.dtype.kind
     if kind == "f":
         return array.astype(array.dtype.newbyteorder("="), copy=False), scalar

@@ -420,7 +420,7 @@ def exponential_over_trigonometric_derivative(x: Array) -> Array:
 
 def exponential_over_trigonometric_second(x: Array) -> Array:
     d, d1, d2 = _trigonometric(x)
-    return np.exp(x) * ((d - d2) / d**2 + (d - d1) / d**2 - 2 * (d - d1) * d1 / d**3)
+    return np.exp(x) * ((d - d2) / d**2 - 2 * (d - d1) * d1 / d**3)
 
 
 def softmax(x: Array) -> Array:

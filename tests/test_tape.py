@@ -1,0 +1,228 @@
+"""The tape: programs and guards, nesting, broadcasting, chains."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+import diffkit as dk
+from diffkit.errors import InvalidInput, NonFiniteDerivative
+
+
+def test_a_prepared_branch_follows_the_point() -> None:
+    prepared = dk.prepare(lambda x: x**2 if x > 0 else -3 * x, 1.0)
+    assert [float(prepared.derivative(x)) for x in (1.0, -1.0, 2.0, -4.0, 3.0)] == [
+        2.0, -3.0, 4.0, -3.0, 6.0,
+    ]
+
+
+def test_a_prepared_loop_runs_as_often_as_it_must() -> None:
+    def halve(x):
+        while x > 1:
+            x = x / 2
+        return x
+
+    prepared = dk.prepare(halve, 8.0)
+    for x, slope in ((8.0, 1 / 8), (3.0, 1 / 4), (0.5, 1.0), (9.0, 1 / 16)):
+        assert prepared.derivative(x) == slope
+
+
+def test_prepared_orders_and_ties_are_seen_again() -> None:
+    prepared = dk.prepare(lambda x: np.sort(x) @ np.array([1.0, 10.0, 100.0]), np.arange(3.0))
+    assert np.array_equal(prepared.gradient(np.array([3.0, 1.0, 2.0])), [100.0, 1.0, 10.0])
+    largest = dk.prepare(lambda x: x[np.argmax(x)] ** 2, np.array([1.0, 2.0]))
+    assert np.array_equal(largest.gradient(np.array([3.0, 2.0])), [6.0, 0.0])
+    assert np.array_equal(largest.gradient(np.array([2.0, 2.0])), [4.0, 0.0])
+
+
+def test_prepared_at_one_size_and_called_at_another() -> None:
+    prepared = dk.prepare(lambda x: np.sum(x**2), np.ones(3))
+    assert np.array_equal(prepared.gradient(np.ones(5)), np.full(5, 2.0))
+    assert prepared.gradient(np.ones(2, np.float32)).dtype == np.float32
+
+
+def test_data_change_between_calls() -> None:
+    def loss(w, X, y, kind, power):
+        error = X @ w - y
+        return np.mean(error**power) if kind == "mean" else np.sum(error**power)
+
+    rng = np.random.default_rng(0)
+    w, X, y = rng.normal(size=3), rng.normal(size=(4, 3)), rng.normal(size=4)
+    prepared = dk.prepare(loss, w, X, y, "sum", 2)
+    for rows, kind, power in ((4, "sum", 2), (4, "mean", 2), (2, "sum", 2), (4, "sum", 4)):
+        Xr, yr = rng.normal(size=(rows, 3)), rng.normal(size=rows)
+        e = Xr @ w - yr
+        expected = power * e ** (power - 1) @ Xr / (rows if kind == "mean" else 1)
+        np.testing.assert_allclose(prepared.gradient(w, Xr, yr, kind, power), expected, rtol=1e-12)
+
+
+FACTOR = 2.0
+
+
+def test_globals_and_closures_are_checked_by_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    scale = 3.0
+
+    def f(x):
+        return FACTOR * scale * x
+
+    prepared = dk.prepare(f, 1.0)
+    assert prepared.derivative(1.0) == 6.0
+    scale = 5.0
+    assert prepared.derivative(1.0) == 10.0
+    monkeypatch.setitem(globals(), "FACTOR", 7.0)
+    assert prepared.derivative(1.0) == 35.0
+
+
+def test_a_bounded_number_of_programs_is_kept() -> None:
+    prepared = dk.prepare(lambda x: x * int(x), 1.0, backend=dk.Tape(programs=2))
+    for n in range(1, 6):
+        assert prepared.derivative(n + 0.5) == n
+    with pytest.raises(InvalidInput, match="at least 1"):
+        dk.Tape(programs=0)
+
+
+def test_derivatives_nest_to_any_order() -> None:
+    def f(x):
+        return np.exp(2 * x) * np.sin(x)
+
+    # The derivatives of e^{2x} sin x are 5^{n/2} e^{2x} sin(x + n atan(1/2)).
+    for order in range(1, 6):
+        expected = 5 ** (order / 2) * np.exp(0.6) * np.sin(0.3 + order * np.arctan(0.5))
+        assert dk.derivative(f, 0.3, order=order) == pytest.approx(expected, rel=1e-12)
+
+
+def test_no_perturbation_confusion() -> None:
+    assert dk.derivative(lambda x: x * dk.derivative(lambda y: x + y, 1.0), 1.0) == 1.0
+    assert dk.derivative(
+        lambda x: dk.derivative(lambda y: x * dk.derivative(lambda z: x * y * z, y), x), 2.0
+    ) == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("outer", ["gradient", "jvp", "vjp", "hvp"])
+@pytest.mark.parametrize("inner", ["gradient", "jvp", "vjp", "hvp"])
+def test_every_pairing_of_operators_nests(outer: str, inner: str) -> None:
+    a = np.array([0.5, -0.25, 1.0])
+    v = np.array([1.0, 2.0, -1.0])
+
+    def f(x):
+        return np.sum(x**4)
+
+    inner_value = {
+        "gradient": lambda x: np.sum(dk.gradient(f, x) * a),
+        "jvp": lambda x: dk.jvp(f, x, a),
+        "vjp": lambda x: np.sum(dk.vjp(lambda y: y**4, x, a)),
+        "hvp": lambda x: np.sum(dk.hvp(f, x, a)),
+    }[inner]
+    power, factor = (2, 12.0) if inner == "hvp" else (3, 4.0)
+    x = np.array([1.0, 2.0, 3.0])
+    gradient = factor * power * x ** (power - 1) * a
+    hessian = np.diag(factor * power * (power - 1) * x ** (power - 2) * a)
+    result, expected = {
+        "gradient": lambda: (dk.gradient(inner_value, x), gradient),
+        "jvp": lambda: (dk.jvp(inner_value, x, v), gradient @ v),
+        "vjp": lambda: (dk.vjp(inner_value, x, 2.0), 2 * gradient),
+        "hvp": lambda: (dk.hvp(inner_value, x, v), hessian @ v),
+    }[outer]()
+    np.testing.assert_allclose(result, expected, rtol=1e-12)
+
+
+def test_differentiating_through_gradient_descent() -> None:
+    def minimum(c):
+        x = 0.0 * c
+        while np.abs(dk.derivative(lambda y: (y - c) ** 2 + 0.1 * (y - c) ** 4, x)) > 1e-10:
+            x = x - 0.3 * dk.derivative(lambda y: (y - c) ** 2 + 0.1 * (y - c) ** 4, x)
+        return x
+
+    assert dk.derivative(minimum, 0.8) == pytest.approx(1.0, abs=1e-8)
+
+
+def test_a_long_chain_needs_no_recursion() -> None:
+    def f(x):
+        for _ in range(100_000):
+            x = x * 1.00001
+        return x
+
+    assert dk.derivative(f, 1.0) == pytest.approx(1.00001**100_000, rel=1e-10)
+
+
+def test_broadcasting_is_undone() -> None:
+    X, y = np.arange(6.0).reshape(3, 2), np.ones((1, 2))
+    p = {"a": np.ones((3, 1)), "b": np.ones(2), "c": 2.0}
+    gradient = dk.gradient(lambda p: np.sum((X * p["a"] + p["b"]) * y * p["c"]), p)
+    assert np.array_equal(gradient["a"], 2 * X.sum(axis=1, keepdims=True))
+    assert np.array_equal(gradient["b"], [6.0, 6.0])
+    assert gradient["c"] == np.sum(X + 1)
+
+
+def test_batched_products() -> None:
+    x = np.array([1.0, 2.0])
+    J = dk.jacobian(lambda x: np.array([x[0] * x[1], x[0] ** 2, x[1]]), x)
+    pushed = dk.jvp(lambda x: np.array([x[0] * x[1], x[0] ** 2, x[1]]), x, np.eye(2), batched=True)
+    pulled = dk.vjp(lambda x: np.array([x[0] * x[1], x[0] ** 2, x[1]]), x, np.eye(3), batched=True)
+    assert np.array_equal(pushed, J.T)
+    assert np.array_equal(pulled, J)
+    H = dk.hvp(lambda x: x[0] ** 2 * x[1], x, np.eye(2), batched=True)
+    assert np.array_equal(H, [[4.0, 2.0], [2.0, 0.0]])
+
+
+def test_wrt_picks_the_arguments() -> None:
+    def f(a, b, c):
+        return np.sum(a * b**2 * c)
+
+    a, b, c = np.ones(2), np.full(2, 3.0), 2.0
+    assert np.array_equal(dk.gradient(f, a, b, c, wrt=1), [12.0, 12.0])
+    by_a, by_c = dk.gradient(f, a, b, c, wrt=(0, 2))
+    assert np.array_equal(by_a, [18.0, 18.0])
+    assert by_c == 18.0
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+def test_every_dtype_comes_back(dtype: Any) -> None:
+    x = np.array([0.5, 1.5], dtype)
+    gradient = dk.gradient(lambda x: np.sum(np.exp(x) * 2.0), x)
+    assert gradient.dtype == dtype
+    np.testing.assert_allclose(gradient, 2 * np.exp(x), rtol=4 * float(np.finfo(dtype).eps))
+    assert dk.derivative(np.exp, dtype(0.5)).dtype == dtype
+
+
+def test_results_do_not_alias_inputs_or_each_other() -> None:
+    prepared = dk.prepare(lambda x: np.sum(x), np.ones(3))
+    x = np.ones(3)
+    first = prepared.gradient(x)
+    first[:] = 7
+    assert np.array_equal(prepared.gradient(x), np.ones(3))
+    w = np.ones(3)
+    pulled = dk.vjp(lambda x: x, x, w)
+    pulled[:] = 5
+    assert np.array_equal(w, np.ones(3))
+    assert np.array_equal(x, np.ones(3))
+
+
+def test_a_non_finite_derivative_carries_the_rest() -> None:
+    with pytest.raises(NonFiniteDerivative, match="tape") as caught:
+        dk.jacobian(lambda x: np.sqrt(x), np.array([0.0, 4.0]))
+    assert caught.value.value[1, 1] == 0.25
+    assert caught.value.entries == ("d <lambda>(x)[0] / d x[0]",)
+
+
+def test_prepared_functions_serve_several_threads() -> None:
+    prepared = dk.prepare(lambda x: np.sum(x**3) if x[0] > 0 else np.sum(x), np.ones(4))
+    wrong: list[Any] = []
+
+    def work(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        for _ in range(50):
+            x = rng.normal(size=4)
+            expected = 3 * x**2 if x[0] > 0 else np.ones(4)
+            if not np.allclose(prepared.gradient(x), expected, rtol=1e-12):
+                wrong.append(x)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
