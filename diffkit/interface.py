@@ -14,41 +14,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from diffkit.errors import (
-    InvalidInput,
-    InvalidOutput,
-    NonFiniteDerivative,
-    TracingError,
-    UnsupportedOperation,
+from diffkit.assembly import (
+    assembled,
+    assembled_blocks,
+    by_columns,
+    by_rows,
+    contracted,
+    direction_leaves,
+    mapped,
+    non_finite,
+    transposed,
 )
-from diffkit.structure import Layout, Leaves, concrete, flatten, is_traced, map_leaves
-
-Function = Callable[..., Any]
-
-
-@dataclass(frozen=True)
-class Output:
-    """What `f` returned, as leaves."""
-
-    layout: Layout
-    leaves: Leaves
-
-    @property
-    def value(self) -> Any:
-        return self.layout.restore(self.leaves)
-
-
-@dataclass(frozen=True)
-class Point:
-    """Where to differentiate: the leaves of `x`, and the data that go with it."""
-
-    layout: Layout
-    leaves: Leaves
-    data: tuple[Any, ...]
-
-    @property
-    def x(self) -> Any:
-        return self.layout.restore(self.leaves)
+from diffkit.errors import InvalidInput, InvalidOutput, UnsupportedOperation
+from diffkit.structure import Layout, Leaves, is_traced
+from diffkit.target import Function, Output, Point, Target, point_of, with_x_first
 
 
 @dataclass(frozen=True)
@@ -83,71 +62,6 @@ class Cost:
     operations: int | None = None
 
 
-@dataclass(frozen=True)
-class Target:
-    """`f`, and which of its positional arguments are differentiated.
-
-    Attributes:
-        f: the user's function.
-        wrt: the position, or the positions, of the differentiated arguments. With several,
-            `x` is the tuple of them.
-    """
-
-    f: Function
-    wrt: int | tuple[int, ...] = 0
-
-    @property
-    def name(self) -> str:
-        return str(getattr(self.f, "__name__", None) or type(self.f).__name__)
-
-    def split(self, arguments: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
-        """Part the positional arguments into `x` and the data."""
-        positions = (self.wrt,) if isinstance(self.wrt, int) else self.wrt
-        if not positions or not all(0 <= i < len(arguments) for i in positions):
-            raise InvalidInput(
-                f"wrt={self.wrt!r} does not name positional arguments of {self.name}, which was "
-                f"given {len(arguments)}"
-            )
-        chosen = tuple(arguments[i] for i in positions)
-        data = tuple(a for i, a in enumerate(arguments) if i not in positions)
-        return (chosen[0] if isinstance(self.wrt, int) else chosen), data
-
-    def call(self, x: Any, data: tuple[Any, ...]) -> Any:
-        """Call `f` with `x` and the data back in their places."""
-        if self.wrt == 0:
-            return self.f(x, *data)
-        chosen = {self.wrt: x} if isinstance(self.wrt, int) else dict(zip(self.wrt, x, strict=True))
-        rest = iter(data)
-        count = len(chosen) + len(data)
-        return self.f(*(chosen[i] if i in chosen else next(rest) for i in range(count)))
-
-    def evaluate(self, layout: Layout, leaves: Leaves, data: tuple[Any, ...]) -> Output:
-        """Call `f` as a black box, on fresh copies of the leaves and read-only data."""
-        x = layout.restore(leaves)
-        try:
-            result = self.call(x, tuple(map_leaves(_read_only, item) for item in data))
-        except ValueError as error:
-            if "read-only" not in str(error) or not data:
-                raise
-            raise InvalidInput(
-                f"{self.name} writes into one of its data arguments; let it work on a copy"
-            ) from error
-        return self.output(result)
-
-    def output(self, result: Any) -> Output:
-        """Part what `f` returned into leaves.
-
-        Raises:
-            InvalidOutput: it is None, complex, or not made of numbers.
-        """
-        if result is None:
-            raise InvalidOutput(f"{self.name} returned None; does it lack a return statement?")
-        layout, leaves = flatten(
-            result, f"{self.name}(x)", promote_integers=True, error=InvalidOutput
-        )
-        return Output(layout, leaves)
-
-
 class Differentiator(ABC):
     """A way to differentiate: a small frozen configuration that prepares functions."""
 
@@ -157,9 +71,7 @@ class Differentiator(ABC):
     def bind(self, target: Target, point: Point) -> Prepared:
         """Do the reusable work for `target` at points laid out like `point`."""
 
-    def prepare(
-        self, f: Function, *arguments: Any, wrt: int | tuple[int, ...] = 0
-    ) -> Prepared:
+    def prepare(self, f: Function, *arguments: Any, wrt: int | tuple[int, ...] = 0) -> Prepared:
         """Return a `Prepared` for `f` at the given positional arguments (`x`, then data).
 
         Raises:
@@ -176,23 +88,7 @@ class Differentiator(ABC):
         return self.bind(target, point_of(target, arguments))
 
 
-def point_of(target: Target, arguments: tuple[Any, ...]) -> Point:
-    """Check the positional arguments and part them into leaves and data.
-
-    Raises:
-        InvalidInput: `x` is complex, not a number, or not finite.
-    """
-    x, data = target.split(arguments)
-    layout, leaves = flatten(x, "x")
-    for leaf, array in zip(layout.leaves, leaves, strict=True):
-        finite = np.isfinite(concrete(array))
-        if not np.all(finite):
-            where = leaf.entry_name(int(np.argmin(finite)))
-            raise InvalidInput(f"{where} is not finite; there is no derivative there")
-    return Point(layout, leaves, data)
-
-
-class Prepared(ABC):
+class Prepared:
     """A function made ready for differentiation by one backend.
 
     Every operator takes the positional arguments of `f` (the point, then the data) and may be
@@ -211,45 +107,25 @@ class Prepared(ABC):
 
     def _jvp(self, point: Point, tangents: Leaves) -> tuple[Output, Leaves]:
         """The value, and the derivative of `f` along `tangents` (leaves of the output)."""
-        output, jacobian = self._jacobian(point)
-        return output, [
-            sum(
-                (np.tensordot(block, v, np.ndim(v)) for block, v in zip(row, tangents, strict=True)),
-                start=np.zeros(leaf.shape, leaf.dtype),
-            )
-            for row, leaf in zip(jacobian, output.layout.leaves, strict=True)
-        ]
+        output, blocks = self._jacobian(point)
+        return output, contracted(blocks, tangents, output.layout)
 
-    def _vjp(
-        self, point: Point, cotangents: Callable[[Output], Leaves]
-    ) -> tuple[Output, Leaves]:
+    def _vjp(self, point: Point, cotangents: Callable[[Output], Leaves]) -> tuple[Output, Leaves]:
         """The value, and the pullback (leaves of `x`) of the cotangent chosen for the value."""
-        output, jacobian = self._jacobian(point)
-        weights = cotangents(output)
-        return output, [
-            sum(
-                (
-                    np.tensordot(w, row[k], np.ndim(w))
-                    for row, w in zip(jacobian, weights, strict=True)
-                ),
-                start=np.zeros(leaf.shape, leaf.dtype),
-            )
-            for k, leaf in enumerate(point.layout.leaves)
-        ]
+        output, blocks = self._jacobian(point)
+        turned = transposed(blocks, output.layout, point.layout)
+        return output, contracted(turned, cotangents(output), point.layout)
 
     def _jacobian(self, point: Point) -> tuple[Output, list[Leaves]]:
         """The value, and for each leaf of the output one block per leaf of `x`.
 
         A block has the shape of the output's leaf followed by the shape of the leaf of `x`.
         """
+        output = self._value(point)
         if self._overrides("_vjp"):
-            return self._rows(
-                self._value(point), point, lambda w: self._vjp(point, lambda _: w)[1]
-            )
+            return output, by_rows(output, point.layout, lambda w: self._vjp(point, lambda _: w)[1])
         if self._overrides("_jvp"):
-            return self._columns(
-                self._value(point), point, lambda v: self._jvp(point, v)[1]
-            )
+            return output, by_columns(output, point.layout, lambda v: self._jvp(point, v)[1])
         raise UnsupportedOperation(
             f"{type(self).__name__} implements none of _jvp, _vjp and _jacobian"
         )
@@ -273,14 +149,8 @@ class Prepared(ABC):
             nested = self._gradient_function(point)
             _, product = nested._jvp(point, tangents)
             return self._value(point), product
-        output, hessian = self._hessian(point)
-        return output, [
-            sum(
-                (np.tensordot(block, v, np.ndim(v)) for block, v in zip(row, tangents, strict=True)),
-                start=np.zeros(leaf.shape, leaf.dtype),
-            )
-            for row, leaf in zip(hessian, point.layout.leaves, strict=True)
-        ]
+        output, blocks = self._hessian(point)
+        return output, contracted(blocks, tangents, point.layout)
 
     def _hessian(self, point: Point) -> tuple[Output, list[Leaves]]:
         """The value, and for each leaf of `x` one block per leaf of `x`."""
@@ -294,7 +164,7 @@ class Prepared(ABC):
             return self._jvp(point, [np.ones((), point.layout.leaves[0].dtype)])
 
         def lower(x: Any, *data: Any) -> Any:
-            prepared = self.differentiator.prepare(_with_x_first(self.target), x, *data)
+            prepared = self.differentiator.prepare(with_x_first(self.target), x, *data)
             return prepared.derivative(x, *data, order=order - 1)
 
         nested = self.differentiator.bind(Target(lower), point)
@@ -333,7 +203,7 @@ class Prepared(ABC):
                 f"{point.layout.summary()}; use gradient or jacobian"
             )
         output, leaves = self._derivative(point, order)
-        return self._result(leaves, output.layout)
+        return self._finite(output, *assembled(leaves, output.layout))
 
     def gradient(self, *arguments: Any) -> Any:
         """Return the gradient of a scalar function, in the structure of `x`.
@@ -349,7 +219,7 @@ class Prepared(ABC):
         point = self._point(arguments)
         output, leaves = self._gradient(point)
         self._require_scalar(output)
-        return output.value, self._result(leaves, point.layout)
+        return output.value, self._finite(output, *assembled(leaves, point.layout))
 
     def jacobian(self, *arguments: Any) -> Any:
         """Return the Jacobian: in the structure of `f(x)`, for each leaf, the structure of `x`.
@@ -358,14 +228,14 @@ class Prepared(ABC):
         """
         point = self._point(arguments)
         output, blocks = self._jacobian(point)
-        return self._blocks(blocks, output.layout, point.layout)
+        return self._finite(output, *assembled_blocks(blocks, output.layout, point.layout))
 
     def hessian(self, *arguments: Any) -> Any:
         """Return the Hessian of a scalar function: the structure of `x` nested twice."""
         point = self._point(arguments)
         output, blocks = self._hessian(point)
         self._require_scalar(output)
-        return self._blocks(blocks, point.layout, point.layout)
+        return self._finite(output, *assembled_blocks(blocks, point.layout, point.layout))
 
     def jvp(
         self, x: Any, tangent: Any, *rest: Any, value: bool = False, batched: bool = False
@@ -384,7 +254,7 @@ class Prepared(ABC):
         def product(leaves: Leaves) -> tuple[Output, Leaves]:
             return self._jvp(point, leaves)
 
-        output, result = _mapped(product, tangent, point.layout, "tangent", batched)
+        output, result = mapped(product, tangent, point.layout, "tangent", batched)
         return self._product(output, result, output.layout, value, batched)
 
     def vjp(
@@ -395,12 +265,17 @@ class Prepared(ABC):
         The other arguments are those of `jvp`.
         """
         point = self._point((x, *rest))
-        layout = self._value(point).layout
 
         def product(leaves: Leaves) -> tuple[Output, Leaves]:
             return self._vjp(point, lambda _: leaves)
 
-        output, result = _mapped(product, cotangent, layout, "cotangent", batched)
+        if not batched:
+            output, result = self._vjp(
+                point, lambda output: direction_leaves(cotangent, output.layout, "cotangent")
+            )
+        else:
+            layout = self._value(point).layout
+            output, result = mapped(product, cotangent, layout, "cotangent", batched)
         return self._product(output, result, point.layout, value, batched)
 
     def hvp(
@@ -417,7 +292,7 @@ class Prepared(ABC):
             self._require_scalar(output)
             return output, leaves
 
-        output, result = _mapped(product, tangent, point.layout, "tangent", batched)
+        output, result = mapped(product, tangent, point.layout, "tangent", batched)
         return self._product(output, result, point.layout, value, batched)
 
     def estimate(self, *arguments: Any) -> Estimate:
@@ -445,179 +320,41 @@ class Prepared(ABC):
         """The gradient where `f` is scalar, else the Jacobian, as the user sees them."""
         output, blocks = self._jacobian(point)
         if output.layout.is_scalar:
-            return self._result(blocks[0], point.layout)
-        return self._blocks(blocks, output.layout, point.layout)
+            return self._finite(output, *assembled(blocks[0], point.layout))
+        return self._finite(output, *assembled_blocks(blocks, output.layout, point.layout))
 
     def _gradient_function(self, point: Point) -> Prepared:
         """The gradient, itself prepared as a function of `x` by the same differentiator."""
-        function = _with_x_first(self.target)
+        function = with_x_first(self.target)
 
         def gradient(x: Any, *data: Any) -> Any:
             return self.differentiator.prepare(function, x, *data).gradient(x, *data)
 
         return self.differentiator.bind(Target(gradient), point)
 
-    def _rows(
-        self, output: Output, point: Point, pull: Callable[[Leaves], Leaves]
-    ) -> tuple[Output, list[Leaves]]:
-        """The Jacobian from one pullback per entry of the output."""
-        rows = [pull(unit) for unit in output.layout.units()]
-        blocks: list[Leaves] = []
-        start = 0
-        for leaf in output.layout.leaves:
-            part = rows[start : start + leaf.size]
-            start += leaf.size
-            blocks.append(
-                [
-                    np.reshape(_stack([row[k] for row in part], x.shape, x.dtype), leaf.shape + x.shape)
-                    for k, x in enumerate(point.layout.leaves)
-                ]
-            )
-        return output, blocks
+    def _finite(self, output: Output, derivative: Any, bad: list[str]) -> Any:
+        """The derivative, if every entry of it and of `f(x)` is finite.
 
-    def _columns(
-        self, output: Output, point: Point, push: Callable[[Leaves], Leaves]
-    ) -> tuple[Output, list[Leaves]]:
-        """The Jacobian from one forward product per entry of `x`."""
-        columns = [push(unit) for unit in point.layout.units()]
-        blocks: list[Leaves] = []
-        for j, leaf in enumerate(output.layout.leaves):
-            start, row = 0, []
-            for x in point.layout.leaves:
-                part = [column[j] for column in columns[start : start + x.size]]
-                start += x.size
-                stacked = _stack(part, leaf.shape, leaf.dtype)
-                row.append(np.reshape(np.moveaxis(stacked, 0, -1), leaf.shape + x.shape))
-            blocks.append(row)
-        return output, blocks
-
-    def _result(self, leaves: Leaves, layout: Layout) -> Any:
-        """The leaves in the user's structure and dtypes, if they are all finite."""
-        value = layout.restore(leaves)
-        bad = [
-            leaf.entry_name(int(i))
-            for leaf, array in zip(layout.leaves, layout.cast(leaves), strict=True)
-            for i in np.flatnonzero(~np.isfinite(np.asarray(concrete(array))))
-        ]
-        if bad:
-            raise _non_finite(self.target, self.differentiator, bad, value)
-        return value
-
-    def _blocks(self, blocks: list[Leaves], rows: Layout, columns: Layout) -> Any:
-        bad: list[str] = []
-        members = []
-        for row_leaf, row in zip(rows.leaves, blocks, strict=True):
-            cast: Leaves = []
-            for column_leaf, block in zip(columns.leaves, row, strict=True):
-                if is_traced(block):
-                    cast.append(block)
-                    continue
-                array = np.array(block, column_leaf.dtype)
-                for i in np.flatnonzero(~np.isfinite(array)):
-                    r, c = divmod(int(i), column_leaf.size)
-                    bad.append(f"d {row_leaf.entry_name(r)} / d {column_leaf.entry_name(c)}")
-                scalar = row_leaf.scalar and column_leaf.scalar
-                cast.append(array[()] if scalar else array)
-            members.append(columns.unflatten(cast))
-        value = rows.unflatten(members)
-        if bad:
-            raise _non_finite(self.target, self.differentiator, bad, value)
-        return value
+        Raises:
+            NonFiniteDerivative: one is not. Where `f` itself is not finite a formula for its
+                derivative may well give a number (1/x for log x at x = -1), and it is wrong.
+        """
+        _, undefined = assembled(output.leaves, output.layout)
+        if undefined or bad:
+            name, method = self.target.name, self.differentiator.name
+            raise non_finite(name, method, undefined + bad, derivative)
+        return derivative
 
     def _product(
         self, output: Output, leaves: Leaves, layout: Layout, value: bool, batched: bool
     ) -> Any:
         if batched:
-            product = layout.unflatten(
+            product: Any = layout.unflatten(
                 [
                     array if is_traced(array) else array.astype(leaf.dtype)
                     for array, leaf in zip(leaves, layout.leaves, strict=True)
                 ]
             )
         else:
-            product = self._result(leaves, layout)
+            product = self._finite(output, *assembled(leaves, layout))
         return (output.value, product) if value else product
-
-
-def _with_x_first(target: Target) -> Function:
-    """`f` as a function of `x` and the data, whatever `wrt` is."""
-
-    def function(x: Any, *data: Any) -> Any:
-        return target.call(x, data)
-
-    function.__name__ = target.name
-    return function
-
-
-def _mapped(
-    product: Callable[[Leaves], tuple[Output, Leaves]],
-    direction: Any,
-    layout: Layout,
-    role: str,
-    batched: bool,
-) -> tuple[Output, Leaves]:
-    """Apply `product` to one direction, or to each along the leading axis of its leaves."""
-    if not batched:
-        return product(_direction(direction, layout, role))
-    _, leaves = flatten(direction, role, promote_integers=True)
-    lengths = {np.shape(leaf)[:1] for leaf in leaves}
-    if len(lengths) != 1 or () in lengths:
-        raise InvalidInput(f"a batched {role} needs the same leading axis on every leaf")
-    count = lengths.pop()[0]
-    if not count:
-        raise InvalidInput(f"a batched {role} needs at least one entry along its leading axis")
-    results = [
-        product(_direction(layout.unflatten([leaf[i] for leaf in leaves]), layout, role))
-        for i in range(count)
-    ]
-    return results[0][0], [np.stack(parts) for parts in zip(*(r for _, r in results), strict=True)]
-
-
-def _direction(direction: Any, layout: Layout, role: str) -> Leaves:
-    """The leaves of a tangent or cotangent, in the dtypes of the space it belongs to."""
-    leaves = layout.flatten(direction, role)
-    for expected, leaf in zip(layout.leaves, leaves, strict=True):
-        if not np.all(np.isfinite(concrete(leaf))):
-            raise InvalidInput(f"the {role} for {expected.name} is not finite")
-    return [
-        leaf if is_traced(leaf) else leaf.astype(expected.dtype)
-        for leaf, expected in zip(leaves, layout.leaves, strict=True)
-    ]
-
-
-def _non_finite(
-    target: Target, differentiator: Differentiator, bad: list[str], value: Any
-) -> NonFiniteDerivative:
-    shown = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
-    return NonFiniteDerivative(
-        f"the derivative of {target.name} by {differentiator.name} is not finite at {shown}; "
-        "the function has no finite derivative there or overflows (the other entries are in "
-        "this error's .value)",
-        value,
-        bad,
-    )
-
-
-def _stack(parts: list[Any], shape: tuple[int, ...], dtype: Any) -> Any:
-    return np.stack(parts) if parts else np.zeros((0, *shape), dtype)
-
-
-def _read_only(value: Any) -> Any:
-    if not isinstance(value, np.ndarray):
-        return value
-    view = value.view()
-    view.flags.writeable = False
-    return view
-
-
-def require_plain(point: Point, backend: str) -> None:
-    """Refuse a traced point, for backends that cannot be nested inside a derivative.
-
-    Raises:
-        TracingError: a leaf of the point is a traced value.
-    """
-    if any(is_traced(leaf) for leaf in point.leaves):
-        raise TracingError(
-            f"the {backend} backend was called on a value that is being traced; inside a "
-            "differentiated function use backend='tape'"
-        )

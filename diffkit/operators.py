@@ -11,13 +11,16 @@ from __future__ import annotations
 from typing import Any
 
 from diffkit.backends import resolve
-from diffkit.interface import Differentiator, Function, Prepared
+from diffkit.interface import Differentiator, Prepared
+from diffkit.target import Function
 
 Backend = str | Differentiator
 Positions = int | tuple[int, ...]
 
 
-def prepare(f: Function, *arguments: Any, backend: Backend = "tape", wrt: Positions = 0) -> Prepared:
+def prepare(
+    f: Function, *arguments: Any, backend: Backend = "tape", wrt: Positions = 0
+) -> Prepared:
     """Return `f` prepared at the given arguments: for many calls, cheaper than the operators."""
     return resolve(backend).prepare(f, *arguments, wrt=wrt)
 

@@ -77,12 +77,21 @@ def four_cosines(x: Array) -> Array:
 
 
 FROM_A_NUMBER = [
-    Scenario("number to number", sine, NUMBER, np.cos, lambda x: -np.sin(x),
-             NUMBER_TANGENT, -1 / 12),
-    Scenario("number to vector", two_sines, NUMBER,
-             lambda x: np.array([np.cos(x), 2 * np.cos(2 * x)]), None, NUMBER_TANGENT, TWO),
-    Scenario("number to matrix", four_sines, NUMBER, four_cosines, None,
-             NUMBER_TANGENT, TWO_BY_TWO),
+    Scenario(
+        "number to number", sine, NUMBER, np.cos, lambda x: -np.sin(x), NUMBER_TANGENT, -1 / 12
+    ),
+    Scenario(
+        "number to vector",
+        two_sines,
+        NUMBER,
+        lambda x: np.array([np.cos(x), 2 * np.cos(2 * x)]),
+        None,
+        NUMBER_TANGENT,
+        TWO,
+    ),
+    Scenario(
+        "number to matrix", four_sines, NUMBER, four_cosines, None, NUMBER_TANGENT, TWO_BY_TWO
+    ),
 ]
 
 # ---------------------------------------------------------------------- an array to a number
@@ -162,17 +171,51 @@ def side_by_side_from_matrix_jacobian(x: Array) -> Array:
 
 
 TO_AN_ARRAY = [
-    Scenario("vector to vector", stacked_from_vector, VECTOR, stacked_from_vector_jacobian,
-             None, -VECTOR, TWELVE),
-    Scenario("vector to matrix", side_by_side_from_vector, VECTOR,
-             side_by_side_from_vector_jacobian, None, -VECTOR, TWELVE.reshape((6, 2), order="F")),
-    Scenario("matrix to vector", stacked_from_matrix, MATRIX, stacked_from_matrix_jacobian,
-             None, -MATRIX, TWELVE),
-    Scenario("matrix to matrix", side_by_side_from_matrix, MATRIX,
-             side_by_side_from_matrix_jacobian, None, -MATRIX,
-             TWELVE.reshape((6, 2), order="F")),
-    Scenario("length-one vector", sine_of_vector, np.array([NUMBER]), lambda x: np.diag(np.cos(x)), None,
-             np.array([NUMBER_TANGENT]), np.array([-1 / 12])),
+    Scenario(
+        "vector to vector",
+        stacked_from_vector,
+        VECTOR,
+        stacked_from_vector_jacobian,
+        None,
+        -VECTOR,
+        TWELVE,
+    ),
+    Scenario(
+        "vector to matrix",
+        side_by_side_from_vector,
+        VECTOR,
+        side_by_side_from_vector_jacobian,
+        None,
+        -VECTOR,
+        TWELVE.reshape((6, 2), order="F"),
+    ),
+    Scenario(
+        "matrix to vector",
+        stacked_from_matrix,
+        MATRIX,
+        stacked_from_matrix_jacobian,
+        None,
+        -MATRIX,
+        TWELVE,
+    ),
+    Scenario(
+        "matrix to matrix",
+        side_by_side_from_matrix,
+        MATRIX,
+        side_by_side_from_matrix_jacobian,
+        None,
+        -MATRIX,
+        TWELVE.reshape((6, 2), order="F"),
+    ),
+    Scenario(
+        "length-one vector",
+        sine_of_vector,
+        np.array([NUMBER]),
+        lambda x: np.diag(np.cos(x)),
+        None,
+        np.array([NUMBER_TANGENT]),
+        np.array([-1 / 12]),
+    ),
 ]
 
 # ---------------------------------------------------------------------- sparse and linear maps
@@ -196,9 +239,7 @@ def squared_and_cubed_differences(x: Array) -> Array:
 
 def squared_and_cubed_jacobian(x: Array) -> Array:
     banded = _differences(len(x))
-    return np.concatenate(
-        [2 * np.diff(x)[:, None] * banded, 3 * np.diff(x)[:, None] ** 2 * banded]
-    )
+    return np.concatenate([2 * np.diff(x)[:, None] * banded, 3 * np.diff(x)[:, None] ** 2 * banded])
 
 
 def cubed_differences(x: Array) -> Array:
@@ -241,21 +282,56 @@ def linear_map_of_squares(x: Array, A: Array) -> Array:
 FIFTY = np.linspace(0.5, 1.5, 50)
 
 SPARSE = [
-    Scenario("sparse vector to vector", squared_differences, VECTOR,
-             squared_differences_jacobian, None, -VECTOR, SIX[:5]),
-    Scenario("sparse vector to longer vector", squared_and_cubed_differences, VECTOR,
-             squared_and_cubed_jacobian, None, -VECTOR, TWELVE[:10]),
-    Scenario("sparse Hessian", cubed_differences, VECTOR**2, cubed_differences_gradient,
-             cubed_differences_hessian, -VECTOR, -1 / 12),
+    Scenario(
+        "sparse vector to vector",
+        squared_differences,
+        VECTOR,
+        squared_differences_jacobian,
+        None,
+        -VECTOR,
+        SIX[:5],
+    ),
+    Scenario(
+        "sparse vector to longer vector",
+        squared_and_cubed_differences,
+        VECTOR,
+        squared_and_cubed_jacobian,
+        None,
+        -VECTOR,
+        TWELVE[:10],
+    ),
+    Scenario(
+        "sparse Hessian",
+        cubed_differences,
+        VECTOR**2,
+        cubed_differences_gradient,
+        cubed_differences_hessian,
+        -VECTOR,
+        -1 / 12,
+    ),
     *(
-        Scenario(f"banded Hessian, {bands} bands", quadratic_of_squares, FIFTY,
-                 quadratic_of_squares_gradient, quadratic_of_squares_hessian, -FIFTY, -1 / 12,
-                 data=(banded_matrix(50, bands),))
+        Scenario(
+            f"banded Hessian, {bands} bands",
+            quadratic_of_squares,
+            FIFTY,
+            quadratic_of_squares_gradient,
+            quadratic_of_squares_hessian,
+            -FIFTY,
+            -1 / 12,
+            data=(banded_matrix(50, bands),),
+        )
         for bands in (5, 10, 20)
     ),
-    Scenario("linear map", linear_map_of_squares, VECTOR,
-             lambda x, A: 2 * A * x, None, -VECTOR, TWO,
-             data=(np.arange(12.0).reshape(2, 6),)),
+    Scenario(
+        "linear map",
+        linear_map_of_squares,
+        VECTOR,
+        lambda x, A: 2 * A * x,
+        None,
+        -VECTOR,
+        TWO,
+        data=(np.arange(12.0).reshape(2, 6),),
+    ),
 ]
 
 # ---------------------------------------------------------------------- nothing
@@ -286,18 +362,53 @@ def first_entries(x: Array) -> Array:
 
 
 NOTHING = [
-    Scenario("empty input", total, np.zeros(0), lambda x: np.zeros(0),
-             lambda x: np.zeros((0, 0)), np.zeros(0), 2.0),
-    Scenario("empty matrix", sine_of_matrix, np.zeros((0, 3)), lambda x: np.zeros((0, 3, 0, 3)), None,
-             np.zeros((0, 3)), np.zeros((0, 3))),
-    Scenario("empty output", first_entries, VECTOR, lambda x: np.zeros((0, 6)), None,
-             -VECTOR, np.zeros(0)),
+    Scenario(
+        "empty input",
+        total,
+        np.zeros(0),
+        lambda x: np.zeros(0),
+        lambda x: np.zeros((0, 0)),
+        np.zeros(0),
+        2.0,
+    ),
+    Scenario(
+        "empty matrix",
+        sine_of_matrix,
+        np.zeros((0, 3)),
+        lambda x: np.zeros((0, 3, 0, 3)),
+        None,
+        np.zeros((0, 3)),
+        np.zeros((0, 3)),
+    ),
+    Scenario(
+        "empty output",
+        first_entries,
+        VECTOR,
+        lambda x: np.zeros((0, 6)),
+        None,
+        -VECTOR,
+        np.zeros(0),
+    ),
     Scenario("identity", identity, VECTOR, lambda x: np.eye(6), None, -VECTOR, SIX),
-    Scenario("identity of a number", same_number, NUMBER, lambda x: 1.0, lambda x: 0.0,
-             NUMBER_TANGENT, -1 / 12),
+    Scenario(
+        "identity of a number",
+        same_number,
+        NUMBER,
+        lambda x: 1.0,
+        lambda x: 0.0,
+        NUMBER_TANGENT,
+        -1 / 12,
+    ),
     Scenario("constant", constant, VECTOR, lambda x: np.zeros((2, 6)), None, -VECTOR, TWO),
-    Scenario("input not used", unused, VECTOR, lambda x: np.zeros(6),
-             lambda x: np.zeros((6, 6)), -VECTOR, -1 / 12),
+    Scenario(
+        "input not used",
+        unused,
+        VECTOR,
+        lambda x: np.zeros(6),
+        lambda x: np.zeros((6, 6)),
+        -VECTOR,
+        -1 / 12,
+    ),
 ]
 
 # ---------------------------------------------------------------------- structures
@@ -344,15 +455,34 @@ def pair_jacobian(x: Any) -> Any:
 
 
 NESTED = [
-    Scenario("named parameters", two_layers,
-             {"w": np.array([0.5, -1.0]), "b": 0.25, "out": [1.5, -0.5]},
-             two_layers_gradient, two_layers_hessian,
-             {"w": np.array([1.0, 2.0]), "b": -1.0, "out": [0.5, 3.0]}, -1 / 12,
-             data=(np.array([0.3, 0.7]),)),
-    Scenario("tuple to tuple", pair_of, (np.array([1.0, -2.0, 0.5]), 0.75), pair_jacobian, None,
-             (np.array([0.5, 1.0, -1.0]), 2.0), (2.0, np.array([1.0, -1.0, 3.0]))),
-    Scenario("0-d array", sine_of_array, np.array(NUMBER), np.cos, lambda x: -np.sin(x),
-             np.array(NUMBER_TANGENT), -1 / 12),
+    Scenario(
+        "named parameters",
+        two_layers,
+        {"w": np.array([0.5, -1.0]), "b": 0.25, "out": [1.5, -0.5]},
+        two_layers_gradient,
+        two_layers_hessian,
+        {"w": np.array([1.0, 2.0]), "b": -1.0, "out": [0.5, 3.0]},
+        -1 / 12,
+        data=(np.array([0.3, 0.7]),),
+    ),
+    Scenario(
+        "tuple to tuple",
+        pair_of,
+        (np.array([1.0, -2.0, 0.5]), 0.75),
+        pair_jacobian,
+        None,
+        (np.array([0.5, 1.0, -1.0]), 2.0),
+        (2.0, np.array([1.0, -1.0, 3.0])),
+    ),
+    Scenario(
+        "0-d array",
+        sine_of_array,
+        np.array(NUMBER),
+        np.cos,
+        lambda x: -np.sin(x),
+        np.array(NUMBER_TANGENT),
+        -1 / 12,
+    ),
 ]
 
 # ---------------------------------------------------------------------- published examples
@@ -389,7 +519,13 @@ def logistic_map(x: Array) -> Array:
 
 def logistic_map_derivative(x: Array) -> Array:
     return 64 * (
-        1 - 42 * x + 504 * x**2 - 2640 * x**3 + 7040 * x**4 - 9984 * x**5 + 7168 * x**6
+        1
+        - 42 * x
+        + 504 * x**2
+        - 2640 * x**3
+        + 7040 * x**4
+        - 9984 * x**5
+        + 7168 * x**6
         - 2048 * x**7
     )
 
@@ -434,19 +570,51 @@ def softmax_jacobian(x: Array) -> Array:
 
 
 PUBLISHED = [
-    Scenario("ln x1 + x1 x2 - sin x2", griewank_example, np.array([2.0, 5.0]),
-             griewank_gradient, griewank_hessian, np.array([1.0, 0.0]), 1.0),
-    Scenario("3 x^3 + y^2", cubic_and_square,
-             {"x": np.array([2.0, 3.0]), "y": np.array([6.0, 5.0])},
-             cubic_and_square_jacobian, None,
-             {"x": np.array([1.0, 0.0]), "y": np.array([0.0, 1.0])}, np.array([1.0, 1.0])),
-    Scenario("logistic map", logistic_map, 0.2, logistic_map_derivative, logistic_map_second,
-             NUMBER_TANGENT, -1 / 12),
-    Scenario("e^x / (cos^3 x + sin^3 x)", exponential_over_trigonometric, np.pi / 4,
-             exponential_over_trigonometric_derivative, exponential_over_trigonometric_second,
-             NUMBER_TANGENT, -1 / 12),
-    Scenario("softmax", softmax, np.array([0.5, 0.5, 0.1, 0.7]), softmax_jacobian, None,
-             np.array([1.0, -1.0, 0.5, 2.0]), np.array([-3.0, 4.0, 7.0, -1.0])),
+    Scenario(
+        "ln x1 + x1 x2 - sin x2",
+        griewank_example,
+        np.array([2.0, 5.0]),
+        griewank_gradient,
+        griewank_hessian,
+        np.array([1.0, 0.0]),
+        1.0,
+    ),
+    Scenario(
+        "3 x^3 + y^2",
+        cubic_and_square,
+        {"x": np.array([2.0, 3.0]), "y": np.array([6.0, 5.0])},
+        cubic_and_square_jacobian,
+        None,
+        {"x": np.array([1.0, 0.0]), "y": np.array([0.0, 1.0])},
+        np.array([1.0, 1.0]),
+    ),
+    Scenario(
+        "logistic map",
+        logistic_map,
+        0.2,
+        logistic_map_derivative,
+        logistic_map_second,
+        NUMBER_TANGENT,
+        -1 / 12,
+    ),
+    Scenario(
+        "e^x / (cos^3 x + sin^3 x)",
+        exponential_over_trigonometric,
+        np.pi / 4,
+        exponential_over_trigonometric_derivative,
+        exponential_over_trigonometric_second,
+        NUMBER_TANGENT,
+        -1 / 12,
+    ),
+    Scenario(
+        "softmax",
+        softmax,
+        np.array([0.5, 0.5, 0.1, 0.7]),
+        softmax_jacobian,
+        None,
+        np.array([1.0, -1.0, 0.5, 2.0]),
+        np.array([-3.0, 4.0, 7.0, -1.0]),
+    ),
 ]
 
 # ---------------------------------------------------------------------- control flow, closures
@@ -472,16 +640,37 @@ def _scaled_by(factor: float) -> Callable[[Array], Array]:
 
 
 CONTROL_FLOW = [
-    Scenario("branch", clipped_power, NUMBER, lambda x: 3 * x**2, lambda x: 6 * x,
-             NUMBER_TANGENT, -1 / 12),
-    Scenario("while", halved_until_small, NUMBER, lambda x: 0.125, lambda x: 0.0,
-             NUMBER_TANGENT, -1 / 12),
-    Scenario("closure", _scaled_by(0.1), VECTOR / 6, lambda x: 0.1 * np.exp(x),
-             lambda x: np.diag(0.1 * np.exp(x)), -VECTOR, -1 / 12),
+    Scenario(
+        "branch",
+        clipped_power,
+        NUMBER,
+        lambda x: 3 * x**2,
+        lambda x: 6 * x,
+        NUMBER_TANGENT,
+        -1 / 12,
+    ),
+    Scenario(
+        "while", halved_until_small, NUMBER, lambda x: 0.125, lambda x: 0.0, NUMBER_TANGENT, -1 / 12
+    ),
+    Scenario(
+        "closure",
+        _scaled_by(0.1),
+        VECTOR / 6,
+        lambda x: 0.1 * np.exp(x),
+        lambda x: np.diag(0.1 * np.exp(x)),
+        -VECTOR,
+        -1 / 12,
+    ),
 ]
 
 SCENARIOS: list[Scenario] = [
-    *FROM_A_NUMBER, *TO_A_NUMBER, *TO_AN_ARRAY, *SPARSE, *NOTHING, *NESTED, *PUBLISHED,
+    *FROM_A_NUMBER,
+    *TO_A_NUMBER,
+    *TO_AN_ARRAY,
+    *SPARSE,
+    *NOTHING,
+    *NESTED,
+    *PUBLISHED,
     *CONTROL_FLOW,
 ]
 

@@ -84,11 +84,15 @@ def rational(x):
     return Enclosure.of(x).midpoint
 
 
+def floats(A, x):
+    return [float(rational(c)) for c in A.coefficients(x)]
+
+
 def derivatives(f, x, orders):
-    """Central differences at 400 digits, far more accurate than the comparisons need."""
-    with mp.workdps(400):
+    """Central differences at 1000 digits, far more accurate than the comparisons need."""
+    with mp.workdps(1000):
         x = mp.mpf(x)
-        h = (abs(x) or 1) * mp.mpf(10) ** -60
+        h = (abs(x) or 1) * mp.mpf(10) ** -80
         for k in range(orders + 1):
             terms = [
                 (-1) ** j * mp.binomial(k, j) * f(x + (mp.mpf(k) / 2 - j) * h)
@@ -236,7 +240,9 @@ def test_integer_powers_are_exact_for_negative_bases_and_zero():
     assert [c.midpoint for c in series("power", -2.0, -1.0, length=3)][0] == Fraction(-1, 2)
     assert [c.midpoint for c in series("power", 0.0, 2.0, length=3)] == [0, 0, 1]
     assert [c.midpoint for c in series("power", 0.0, 0.0, length=2)] == [1, 0]
-    assert series("power", -2.0, 2.0**40, length=1, side=0, precision=4000)[0].midpoint > 0
+    assert series("power", 1.0, 2.0**40, length=1)[0].midpoint == 1
+    with FlintSeries() as A:
+        assert A.greater(A.power(-2.0, 2.0**40), 0)
     for A in (FlintSeries(side=0), MultiPrecision()):
         assert A.equal(A.power(0, 0), 1)
         assert A.equal(A.power(0.0, 2.5), 0)
@@ -257,10 +263,10 @@ def test_real_powers_at_zero():
 def test_the_root_of_a_square_is_the_absolute_value(side):
     with FlintSeries(length=4, side=side) as A:
         t = A.variable(0.0)
-        assert A.coefficients(A.sqrt(9 * A.square(t)))[:2] == [0, 3 * side]
+        assert floats(A, A.sqrt(9 * A.square(t)))[:2] == pytest.approx([0, 3 * side])
         assert A.one_sided
-        assert A.coefficients(A.cbrt(8 * A.power(t, 3)))[:2] == [0, 2]
-        assert A.coefficients(A.power(A.square(t), 1.5))[3] == side
+        assert floats(A, A.cbrt(8 * A.power(t, 3)))[:2] == pytest.approx([0, 2])
+        assert floats(A, A.power(A.square(t), 1.5))[3] == pytest.approx(side)
 
 
 def test_removable_singularities_are_removed():
@@ -440,22 +446,22 @@ def test_linear_algebra_is_that_of_numpy(kind):
     A = kind()
     matrix, right = objects(A, MATRIX), objects(A, [1.0, 2.0, 3.0])
 
-    def floats(array):
+    def plain(array):
         return np.vectorize(lambda x: float(rational(x)))(array)
 
     np.testing.assert_allclose(
-        floats(A.solve(matrix, right)), np.linalg.solve(MATRIX, [1.0, 2.0, 3.0]), rtol=1e-14
+        plain(A.solve(matrix, right)), np.linalg.solve(MATRIX, [1.0, 2.0, 3.0]), rtol=1e-14
     )
-    np.testing.assert_allclose(floats(A.inv(matrix)), np.linalg.inv(MATRIX), rtol=1e-14)
-    np.testing.assert_allclose(floats(A.cholesky(matrix)), np.linalg.cholesky(MATRIX), rtol=1e-14)
-    np.testing.assert_allclose(floats(A.det(matrix)), np.linalg.det(MATRIX), rtol=1e-14)
+    np.testing.assert_allclose(plain(A.inv(matrix)), np.linalg.inv(MATRIX), rtol=1e-14)
+    np.testing.assert_allclose(plain(A.cholesky(matrix)), np.linalg.cholesky(MATRIX), rtol=1e-14)
+    np.testing.assert_allclose(plain(A.det(matrix)), np.linalg.det(MATRIX), rtol=1e-14)
     sign, logarithm = A.slogdet(-matrix)
     np.testing.assert_allclose(
-        [floats(sign), floats(logarithm)], np.linalg.slogdet(-MATRIX), rtol=1e-14
+        [plain(sign), plain(logarithm)], np.linalg.slogdet(-MATRIX), rtol=1e-14
     )
     stacked = np.stack([matrix, matrix @ matrix])
     assert A.solve(stacked, np.stack([matrix, matrix])).shape == (2, 3, 3)
-    np.testing.assert_allclose(floats(A.solve(stacked, stacked))[1], np.eye(3), atol=1e-14)
+    np.testing.assert_allclose(plain(A.solve(stacked, stacked))[1], np.eye(3), atol=1e-14)
     assert A.isnan(A.inv(objects(A, np.ones((2, 2))))[0, 0])
 
 

@@ -405,7 +405,12 @@ def test_bad_input(x: Any, says: str, backend: str) -> None:
 @pytest.mark.parametrize("backend", ALL)
 @pytest.mark.parametrize(
     ("result", "says"),
-    [(None, "returned None"), ("text", "of type str"), (1j, "complex"), ({"a": [None]}, "NoneType")],
+    [
+        (None, "returned None"),
+        ("text", "of type str"),
+        (1j, "complex"),
+        ({"a": [None]}, "NoneType"),
+    ],
     ids=["None", "text", "complex", "None inside"],
 )
 def test_bad_output(result: Any, says: str, backend: str) -> None:
@@ -415,13 +420,13 @@ def test_bad_output(result: Any, says: str, backend: str) -> None:
 
 @pytest.mark.parametrize("backend", ALL)
 def test_an_exception_of_the_function_passes_unchanged(backend: str) -> None:
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def f(x):
-        raise Stop("on purpose")
+        raise StopError("on purpose")
 
-    with pytest.raises(Stop, match="on purpose"):
+    with pytest.raises(StopError, match="on purpose"):
         dk.gradient(f, X, backend=backend)
 
 

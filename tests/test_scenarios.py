@@ -21,7 +21,14 @@ register_closed_forms()
 
 BACKENDS = ("analytic", "finite", "symbolic", "tape")
 OPERATORS = (
-    "derivative", "gradient", "value_and_gradient", "jacobian", "hessian", "jvp", "vjp", "hvp",
+    "derivative",
+    "gradient",
+    "value_and_gradient",
+    "jacobian",
+    "hessian",
+    "jvp",
+    "vjp",
+    "hvp",
 )
 # Max-norm relative error. The three exact backends owe rounding alone; finite differences owe
 # what extrapolation reaches for a first and for a second derivative.

@@ -19,16 +19,19 @@ Pair = namedtuple("Pair", "left right")
 
 arrays = st.sampled_from(FLOATS).flatmap(
     lambda dtype: hnp.arrays(
-        dtype, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3),
+        dtype,
+        hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3),
         elements=st.floats(-4, 4, width=16),
     )
 )
 trees = st.recursive(
     arrays | st.floats(-4, 4),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.text(max_size=2) | st.integers(0, 3), inner, max_size=3)
-    | st.tuples(inner, inner)
-    | st.builds(Pair, inner, inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=2) | st.integers(0, 3), inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.builds(Pair, inner, inner)
+    ),
     max_leaves=8,
 )
 
@@ -66,11 +69,17 @@ def test_units_are_the_identity_matrix(x: Any) -> None:
 def test_names_read_like_the_code_that_finds_the_entry() -> None:
     layout, _ = flatten({"layer1": {"W": np.zeros((1, 2)), "b": [1.0, 2.0]}, 3: 0.5})
     assert layout.entry_names() == [
-        "layer1.W[0, 0]", "layer1.W[0, 1]", "layer1.b[0]", "layer1.b[1]", "x[3]",
+        "layer1.W[0, 0]",
+        "layer1.W[0, 1]",
+        "layer1.b[0]",
+        "layer1.b[1]",
+        "x[3]",
     ]
     assert flatten(1.0)[0].entry_names() == ["x"]
     assert flatten((np.zeros(1), Pair(1.0, 2.0)))[0].entry_names() == [
-        "x[0][0]", "x[1].left", "x[1].right",
+        "x[0][0]",
+        "x[1].left",
+        "x[1].right",
     ]
 
 

@@ -15,7 +15,11 @@ from diffkit.errors import InvalidInput, NonFiniteDerivative
 def test_a_prepared_branch_follows_the_point() -> None:
     prepared = dk.prepare(lambda x: x**2 if x > 0 else -3 * x, 1.0)
     assert [float(prepared.derivative(x)) for x in (1.0, -1.0, 2.0, -4.0, 3.0)] == [
-        2.0, -3.0, 4.0, -3.0, 6.0,
+        2.0,
+        -3.0,
+        4.0,
+        -3.0,
+        6.0,
     ]
 
 
@@ -226,3 +230,33 @@ def test_prepared_functions_serve_several_threads() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+UNTAKEN = {
+    "log": (lambda x: np.where(x > 0, np.log(np.maximum(x, 0)), 0.0), [0.0, 0.0, 0.5]),
+    "sqrt": (lambda x: np.where(x > 0, np.sqrt(np.abs(x)), x), [1.0, 1.0, 2**-1.5]),
+    "reciprocal": (lambda x: np.where(x == 0, 2 * x, 1 / x), [-1.0, 2.0, -0.25]),
+    "relu of a power": (lambda x: np.maximum(x, 1.0) ** 0.5, [0.0, 0.0, 2**-1.5]),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["log", "sqrt", "reciprocal", "relu of a power"])
+def test_an_infinite_slope_where_nothing_flows_does_no_harm(name: str) -> None:
+    f, slopes = UNTAKEN[name]
+    x = np.array([-1.0, 0.0, 2.0])
+    np.testing.assert_allclose(dk.gradient(lambda x: np.sum(f(x)), x), slopes, rtol=1e-14)
+    np.testing.assert_allclose(dk.jacobian(f, x), np.diag(slopes), rtol=1e-14)
+
+
+def test_a_zero_weight_does_not_hide_an_infinite_slope() -> None:
+    # sqrt(x)**2 is x, with slope 1; through sqrt the chain rule says 0 times infinity at 0.
+    with pytest.raises(NonFiniteDerivative):
+        dk.derivative(lambda x: np.sqrt(x) ** 2, 0.0)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("operator", ["derivative", "gradient", "jacobian", "hessian"])
+def test_outside_the_domain_there_is_no_derivative(operator: str) -> None:
+    with pytest.raises(NonFiniteDerivative, match="log"):
+        getattr(dk, operator)(np.log, -1.0)

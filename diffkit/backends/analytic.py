@@ -11,8 +11,9 @@ import numpy as np
 from diffkit.backends.formulas import shipped
 from diffkit.backends.formulas.forms import Forms
 from diffkit.errors import InvalidInput, InvalidOutput, NoClosedForm
-from diffkit.interface import Cost, Differentiator, Function, Output, Point, Prepared, Target
+from diffkit.interface import Cost, Differentiator, Prepared
 from diffkit.structure import Layout, Leaves, flatten, is_traced
+from diffkit.target import Function, Output, Point, Target
 
 _F = TypeVar("_F", bound=Function)
 _Key = tuple[int, ...]

@@ -14,10 +14,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from diffkit.assembly import by_columns, by_rows
 from diffkit.errors import InvalidInput
-from diffkit.interface import Cost, Differentiator, Output, Point, Prepared, Target
-from diffkit.structure import Layout, Leaves, is_traced
-from diffkit.tracing.graph import Graph, GuardFailed, same_value
+from diffkit.interface import Cost, Differentiator, Prepared
+from diffkit.structure import Layout, Leaves, concrete, is_traced
+from diffkit.target import Output, Point, Target
+from diffkit.tracing.graph import Graph, GuardFailed, Node, same_value
 from diffkit.tracing.primitives.shapes import astype
 from diffkit.tracing.recording import (
     DataLayout,
@@ -124,9 +126,7 @@ class TapePrepared(Prepared):
     def _value(self, point: Point) -> Output:
         return self.run(point).output
 
-    def _vjp(
-        self, point: Point, cotangents: Callable[[Output], Leaves]
-    ) -> tuple[Output, Leaves]:
+    def _vjp(self, point: Point, cotangents: Callable[[Output], Leaves]) -> tuple[Output, Leaves]:
         run = self.run(point)
         return run.output, run.pull_back(cotangents(run.output))
 
@@ -136,9 +136,10 @@ class TapePrepared(Prepared):
 
     def _jacobian(self, point: Point) -> tuple[Output, list[Leaves]]:
         run = self.run(point)
-        if run.output.layout.size <= point.layout.size:
-            return self._rows(run.output, point, run.pull_back)
-        return self._columns(run.output, point, _push_forward(run))
+        output, x = run.output, point.layout
+        if output.layout.size <= x.size:
+            return output, by_rows(output, x, run.pull_back)
+        return output, by_columns(output, x, _push_forward(run))
 
     def _hvp(self, point: Point, tangents: Leaves) -> tuple[Output, Leaves]:
         # The Hessian is symmetric, so one pullback of the gradient gives its product.
@@ -170,17 +171,31 @@ def _same_point(a: Any, b: Any) -> bool:
 def pull_back(graph: Graph, values: list[Any], cotangents: Leaves) -> Leaves:
     """Reverse walk: the adjoints of the inputs, given those of the outputs.
 
-    The one place where broadcasting is undone and where adjoints meet.
+    A local derivative may be infinite where nothing depends on it (`np.where(x > 0, np.log(x),
+    0)` at x = 0). Should an adjoint come out not finite, the walk is repeated with such places
+    told apart: no adjoint flows where the cotangent was never more than dropped.
     """
-    adjoints: dict[int, Any] = {}
+    adjoints = _walk(graph, values, cotangents, None)
+    if not all(np.all(np.isfinite(concrete(leaf))) for leaf in adjoints):
+        live = [np.asarray(concrete(w)) != 0 for w in cotangents]
+        adjoints = _walk(graph, values, cotangents, live)
+    return adjoints
 
-    def add(index: int, adjoint: Any) -> None:
+
+def _walk(graph: Graph, values: list[Any], cotangents: Leaves, live: Leaves | None) -> Leaves:
+    """The walk itself: the one place where broadcasting is undone and where adjoints meet."""
+    adjoints: dict[int, Any] = {}
+    alive: dict[int, Any] = {}
+
+    def add(index: int, adjoint: Any, flows: Any) -> None:
         present = adjoints.get(index)
         adjoints[index] = adjoint if present is None else present + adjoint
+        if live is not None:
+            alive[index] = flows | alive.get(index, False)
 
-    for node, cotangent in zip(graph.outputs, cotangents, strict=True):
+    for k, (node, cotangent) in enumerate(zip(graph.outputs, cotangents, strict=True)):
         if node.active:
-            add(node.index, cotangent)
+            add(node.index, cotangent, None if live is None else live[k])
     with np.errstate(all="ignore"):
         for node in reversed(graph.nodes):
             if node.primitive is None or node.index not in adjoints:
@@ -192,12 +207,32 @@ def pull_back(graph: Graph, values: list[Any], cotangents: Leaves) -> Leaves:
                     continue
                 y = values[node.index]
                 adjoint = node.primitive.pull(position, g, y, arguments, node.static)
-                if adjoint is not None:
-                    add(source.index, _fitted(adjoint, arguments[position]))
+                if adjoint is None:
+                    continue
+                flows = None
+                if live is not None:
+                    flows = _flows(node, position, alive[node.index], adjoint, y, arguments)
+                    adjoint = np.where(flows, adjoint, 0.0)
+                    flows = concrete(_fitted(1.0 * flows, arguments[position])) > 0
+                add(source.index, _fitted(adjoint, arguments[position]), flows)
     return [
         adjoints.get(node.index, np.zeros(leaf.shape, leaf.dtype))
         for node, leaf in zip(graph.inputs, graph.layout.leaves, strict=True)
     ]
+
+
+def _flows(node: Node, position: int, live: Any, adjoint: Any, y: Any, arguments: list[Any]) -> Any:
+    """Where an adjoint can be other than zero, given where the cotangent can."""
+    assert node.primitive is not None
+    shape = np.shape(adjoint)
+    if node.primitive.routes:
+        y, arguments = concrete(y), [concrete(a) for a in arguments]
+        weights = np.asarray(live, np.float64)
+        routed = node.primitive.pull(position, weights, y, arguments, node.static)
+        return np.broadcast_to(np.asarray(routed) != 0, shape)
+    if node.primitive.elementwise:
+        return np.broadcast_to(live, shape)
+    return np.full(shape, bool(np.any(live)))
 
 
 def _fitted(adjoint: Any, argument: Any) -> Any:
@@ -229,12 +264,10 @@ def _push_forward(run: _Run) -> Callable[[Leaves], Leaves]:
         nodes = [weight.node for weight in weights]
         pulled = run.pull_back(weights)
         outputs = [
-            leaf.node if is_traced(leaf) and leaf.trace is running else running.constant(leaf)
+            leaf.node if is_traced(leaf) and leaf.recorder is running else running.constant(leaf)
             for leaf in pulled
         ]
-    transposed = Graph(
-        running.nodes, nodes, [], layout, outputs, run.graph.layout, running.guards
-    )
+    transposed = Graph(running.nodes, nodes, [], layout, outputs, run.graph.layout, running.guards)
     values = [node.value for node in transposed.nodes]
 
     def push(tangents: Leaves) -> Leaves:

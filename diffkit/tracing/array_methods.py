@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
@@ -13,256 +12,253 @@ class ArrayMethods:
 
     __slots__ = ()
 
-    shape: tuple[int, ...]
-    ndim: int
-
     # ------------------------------------------------------------------ operators
 
-    def __neg__(self) -> Any:
-        return np.negative(self)  # type: ignore[call-overload]
+    def __neg__(self: Any) -> Any:
+        return np.negative(self)
 
-    def __pos__(self) -> Any:
-        return np.positive(self)  # type: ignore[call-overload]
+    def __pos__(self: Any) -> Any:
+        return np.positive(self)
 
-    def __abs__(self) -> Any:
-        return np.absolute(self)  # type: ignore[call-overload]
+    def __abs__(self: Any) -> Any:
+        return np.absolute(self)
 
-    def __invert__(self) -> Any:
-        return np.invert(self)  # type: ignore[call-overload]
+    def __invert__(self: Any) -> Any:
+        return np.invert(self)
 
-    def __add__(self, other: Any) -> Any:
+    def __add__(self: Any, other: Any) -> Any:
         return np.add(self, other)
 
-    def __radd__(self, other: Any) -> Any:
+    def __radd__(self: Any, other: Any) -> Any:
         return np.add(other, self)
 
-    def __iadd__(self, other: Any) -> Any:
+    def __iadd__(self: Any, other: Any) -> Any:
         return self._update(np.add, other)
 
-    def __sub__(self, other: Any) -> Any:
+    def __sub__(self: Any, other: Any) -> Any:
         return np.subtract(self, other)
 
-    def __rsub__(self, other: Any) -> Any:
+    def __rsub__(self: Any, other: Any) -> Any:
         return np.subtract(other, self)
 
-    def __isub__(self, other: Any) -> Any:
+    def __isub__(self: Any, other: Any) -> Any:
         return self._update(np.subtract, other)
 
-    def __mul__(self, other: Any) -> Any:
+    def __mul__(self: Any, other: Any) -> Any:
         return np.multiply(self, other)
 
-    def __rmul__(self, other: Any) -> Any:
+    def __rmul__(self: Any, other: Any) -> Any:
         return np.multiply(other, self)
 
-    def __imul__(self, other: Any) -> Any:
+    def __imul__(self: Any, other: Any) -> Any:
         return self._update(np.multiply, other)
 
-    def __truediv__(self, other: Any) -> Any:
+    def __truediv__(self: Any, other: Any) -> Any:
         return np.divide(self, other)
 
-    def __rtruediv__(self, other: Any) -> Any:
+    def __rtruediv__(self: Any, other: Any) -> Any:
         return np.divide(other, self)
 
-    def __itruediv__(self, other: Any) -> Any:
+    def __itruediv__(self: Any, other: Any) -> Any:
         return self._update(np.divide, other)
 
-    def __floordiv__(self, other: Any) -> Any:
+    def __floordiv__(self: Any, other: Any) -> Any:
         return np.floor_divide(self, other)
 
-    def __rfloordiv__(self, other: Any) -> Any:
+    def __rfloordiv__(self: Any, other: Any) -> Any:
         return np.floor_divide(other, self)
 
-    def __ifloordiv__(self, other: Any) -> Any:
+    def __ifloordiv__(self: Any, other: Any) -> Any:
         return self._update(np.floor_divide, other)
 
-    def __mod__(self, other: Any) -> Any:
+    def __mod__(self: Any, other: Any) -> Any:
         return np.remainder(self, other)
 
-    def __rmod__(self, other: Any) -> Any:
+    def __rmod__(self: Any, other: Any) -> Any:
         return np.remainder(other, self)
 
-    def __imod__(self, other: Any) -> Any:
+    def __imod__(self: Any, other: Any) -> Any:
         return self._update(np.remainder, other)
 
-    def __pow__(self, other: Any) -> Any:
+    def __pow__(self: Any, other: Any) -> Any:
         return np.power(self, other)
 
-    def __rpow__(self, other: Any) -> Any:
+    def __rpow__(self: Any, other: Any) -> Any:
         return np.power(other, self)
 
-    def __ipow__(self, other: Any) -> Any:
+    def __ipow__(self: Any, other: Any) -> Any:
         return self._update(np.power, other)
 
-    def __matmul__(self, other: Any) -> Any:
+    def __matmul__(self: Any, other: Any) -> Any:
         return np.matmul(self, other)
 
-    def __rmatmul__(self, other: Any) -> Any:
+    def __rmatmul__(self: Any, other: Any) -> Any:
         return np.matmul(other, self)
 
-    def __imatmul__(self, other: Any) -> Any:
+    def __imatmul__(self: Any, other: Any) -> Any:
         return self._update(np.matmul, other)
 
-    def __and__(self, other: Any) -> Any:
+    def __and__(self: Any, other: Any) -> Any:
         return np.bitwise_and(self, other)
 
-    def __rand__(self, other: Any) -> Any:
+    def __rand__(self: Any, other: Any) -> Any:
         return np.bitwise_and(other, self)
 
-    def __iand__(self, other: Any) -> Any:
+    def __iand__(self: Any, other: Any) -> Any:
         return self._update(np.bitwise_and, other)
 
-    def __or__(self, other: Any) -> Any:
+    def __or__(self: Any, other: Any) -> Any:
         return np.bitwise_or(self, other)
 
-    def __ror__(self, other: Any) -> Any:
+    def __ror__(self: Any, other: Any) -> Any:
         return np.bitwise_or(other, self)
 
-    def __ior__(self, other: Any) -> Any:
+    def __ior__(self: Any, other: Any) -> Any:
         return self._update(np.bitwise_or, other)
 
-    def __xor__(self, other: Any) -> Any:
+    def __xor__(self: Any, other: Any) -> Any:
         return np.bitwise_xor(self, other)
 
-    def __rxor__(self, other: Any) -> Any:
+    def __rxor__(self: Any, other: Any) -> Any:
         return np.bitwise_xor(other, self)
 
-    def __ixor__(self, other: Any) -> Any:
+    def __ixor__(self: Any, other: Any) -> Any:
         return self._update(np.bitwise_xor, other)
 
-    def __lt__(self, other: Any) -> Any:
+    def __lt__(self: Any, other: Any) -> Any:
         return np.less(self, other)
 
-    def __le__(self, other: Any) -> Any:
+    def __le__(self: Any, other: Any) -> Any:
         return np.less_equal(self, other)
 
-    def __gt__(self, other: Any) -> Any:
+    def __gt__(self: Any, other: Any) -> Any:
         return np.greater(self, other)
 
-    def __ge__(self, other: Any) -> Any:
+    def __ge__(self: Any, other: Any) -> Any:
         return np.greater_equal(self, other)
 
-    def __eq__(self, other: Any) -> Any:  # type: ignore[override]
+    def __eq__(self: Any, other: Any) -> Any:
         return np.equal(self, other)
 
-    def __ne__(self, other: Any) -> Any:  # type: ignore[override]
+    def __ne__(self: Any, other: Any) -> Any:
         return np.not_equal(self, other)
 
-    def __divmod__(self, other: Any) -> Any:
+    def __divmod__(self: Any, other: Any) -> Any:
         return np.floor_divide(self, other), np.remainder(self, other)
 
-    def __rdivmod__(self, other: Any) -> Any:
+    def __rdivmod__(self: Any, other: Any) -> Any:
         return np.floor_divide(other, self), np.remainder(other, self)
 
-    def _update(self, ufunc: np.ufunc, other: Any) -> Any:
+    def _update(self: Any, ufunc: np.ufunc, other: Any) -> Any:
         raise NotImplementedError
 
     # ------------------------------------------------------------------ reductions
 
-    def sum(self, *arguments: Any, **options: Any) -> Any:
+    def sum(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.sum(self, *arguments, **options)
 
-    def prod(self, *arguments: Any, **options: Any) -> Any:
+    def prod(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.prod(self, *arguments, **options)
 
-    def mean(self, *arguments: Any, **options: Any) -> Any:
+    def mean(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.mean(self, *arguments, **options)
 
-    def var(self, *arguments: Any, **options: Any) -> Any:
+    def var(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.var(self, *arguments, **options)
 
-    def std(self, *arguments: Any, **options: Any) -> Any:
+    def std(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.std(self, *arguments, **options)
 
-    def max(self, *arguments: Any, **options: Any) -> Any:
+    def max(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.max(self, *arguments, **options)
 
-    def min(self, *arguments: Any, **options: Any) -> Any:
+    def min(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.min(self, *arguments, **options)
 
-    def ptp(self, *arguments: Any, **options: Any) -> Any:
+    def ptp(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.ptp(self, *arguments, **options)
 
-    def any(self, *arguments: Any, **options: Any) -> Any:
+    def any(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.any(self, *arguments, **options)
 
-    def all(self, *arguments: Any, **options: Any) -> Any:
+    def all(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.all(self, *arguments, **options)
 
-    def argmax(self, *arguments: Any, **options: Any) -> Any:
+    def argmax(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.argmax(self, *arguments, **options)
 
-    def argmin(self, *arguments: Any, **options: Any) -> Any:
+    def argmin(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.argmin(self, *arguments, **options)
 
-    def cumsum(self, *arguments: Any, **options: Any) -> Any:
+    def cumsum(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.cumsum(self, *arguments, **options)
 
-    def cumprod(self, *arguments: Any, **options: Any) -> Any:
+    def cumprod(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.cumprod(self, *arguments, **options)
 
     # ------------------------------------------------------------------ shapes and selection
 
-    def reshape(self, *shape: Any, order: Any = "C") -> Any:
-        return np.reshape(self, _one_tuple(shape), order=order)  # type: ignore[call-overload]
+    def reshape(self: Any, *shape: Any, order: Any = "C") -> Any:
+        return np.reshape(self, _one_tuple(shape), order=order)
 
-    def transpose(self, *axes: Any) -> Any:
-        return np.transpose(self, _one_tuple(axes) if axes else None)  # type: ignore[call-overload]
+    def transpose(self: Any, *axes: Any) -> Any:
+        return np.transpose(self, _one_tuple(axes) if axes else None)
 
-    def ravel(self, *arguments: Any, **options: Any) -> Any:
+    def ravel(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.ravel(self, *arguments, **options)
 
-    def squeeze(self, *arguments: Any, **options: Any) -> Any:
+    def squeeze(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.squeeze(self, *arguments, **options)
 
-    def swapaxes(self, *arguments: Any, **options: Any) -> Any:
+    def swapaxes(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.swapaxes(self, *arguments, **options)
 
-    def repeat(self, *arguments: Any, **options: Any) -> Any:
+    def repeat(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.repeat(self, *arguments, **options)
 
-    def take(self, *arguments: Any, **options: Any) -> Any:
+    def take(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.take(self, *arguments, **options)
 
-    def diagonal(self, *arguments: Any, **options: Any) -> Any:
+    def diagonal(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.diagonal(self, *arguments, **options)
 
-    def trace(self, *arguments: Any, **options: Any) -> Any:
+    def trace(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.trace(self, *arguments, **options)
 
-    def argsort(self, *arguments: Any, **options: Any) -> Any:
+    def argsort(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.argsort(self, *arguments, **options)
 
-    def argpartition(self, *arguments: Any, **options: Any) -> Any:
+    def argpartition(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.argpartition(self, *arguments, **options)
 
-    def searchsorted(self, *arguments: Any, **options: Any) -> Any:
+    def searchsorted(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.searchsorted(self, *arguments, **options)
 
-    def nonzero(self, *arguments: Any, **options: Any) -> Any:
+    def nonzero(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.nonzero(self, *arguments, **options)
 
-    def dot(self, *arguments: Any, **options: Any) -> Any:
+    def dot(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.dot(self, *arguments, **options)
 
-    def clip(self, *arguments: Any, **options: Any) -> Any:
+    def clip(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.clip(self, *arguments, **options)
 
-    def round(self, *arguments: Any, **options: Any) -> Any:
+    def round(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.round(self, *arguments, **options)
 
-    def choose(self, *arguments: Any, **options: Any) -> Any:
+    def choose(self: Any, *arguments: Any, **options: Any) -> Any:
         return np.choose(self, *arguments, **options)
 
-    def compress(self, condition: Any, axis: Any = None) -> Any:
+    def compress(self: Any, condition: Any, axis: Any = None) -> Any:
         return np.compress(condition, self, axis)
 
-    def flatten(self, order: Any = "C") -> Any:
-        return np.copy(np.ravel(self, order))  # type: ignore[call-overload]
+    def flatten(self: Any, order: Any = "C") -> Any:
+        return np.copy(np.ravel(self, order))
 
-    def conj(self) -> Any:
+    def conj(self: Any) -> Any:
         return self
 
-    def conjugate(self) -> Any:
+    def conjugate(self: Any) -> Any:
         return self
 
 

@@ -61,6 +61,8 @@ class Primitive:
             others on object arrays.
         movement: whether every entry of the value is an entry of the first argument, moved,
             or a constant; such a value may be a view.
+        routes: whether the adjoint of an argument is made of entries of `g` alone, each kept,
+            shared or dropped (movement, sums, choices): no local derivative can be infinite.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Primitive:
     exact: Column
     elementwise: bool = False
     movement: bool = False
+    routes: bool = False
 
     @property
     def differentiable(self) -> bool:
@@ -100,8 +103,8 @@ def top_trace(operands: Sequence[Any]) -> Any:
     """The innermost trace among the operands, or None if none is traced."""
     top = None
     for operand in operands:
-        if is_traced(operand) and (top is None or operand.trace.level > top.level):
-            top = operand.trace
+        if is_traced(operand) and (top is None or operand.recorder.level > top.level):
+            top = operand.recorder
     return top
 
 
@@ -154,7 +157,7 @@ _PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
 _INTERNAL: Final = (
     str(Path(np.__file__).resolve().parent),
     *(f"{_PACKAGE}/{part}" for part in ("tracing", "backends", "interface.py", "operators.py")),
-    f"{_PACKAGE}/structure.py",
+    *(f"{_PACKAGE}/{part}" for part in ("structure.py", "target.py", "assembly.py", "expressions")),
     "<__array_function__ internals>",
 )
 
@@ -292,13 +295,14 @@ class Graph:
         for node, value in zip(self.data, data, strict=True):
             values[node.index] = value
         guards = self.guards_by_node()
-        for node in self.nodes:
-            if node.primitive is not None:
-                arguments = [values[i.index] for i in node.inputs]
-                values[node.index] = node.primitive(*arguments, **node.static)
-            for guard in guards.get(node.index, ()):
-                if not guard.holds(values[node.index]):
-                    raise GuardFailed(guard)
+        with np.errstate(all="ignore"):  # what is not finite shows in the result
+            for node in self.nodes:
+                if node.primitive is not None:
+                    arguments = [values[i.index] for i in node.inputs]
+                    values[node.index] = node.primitive(*arguments, **node.static)
+                for guard in guards.get(node.index, ()):
+                    if not guard.holds(values[node.index]):
+                        raise GuardFailed(guard)
         return values
 
     def guards_by_node(self) -> dict[int, list[Guard]]:

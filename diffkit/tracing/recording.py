@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from diffkit.errors import DiffkitError, InvalidOutput, TracingError
-from diffkit.interface import Function, Output, Point, Target, point_of
-from diffkit.structure import Leaves, concrete, flatten, is_traced, map_leaves
+from diffkit.structure import Leaves, concrete, is_traced, map_leaves
+from diffkit.target import Function, Output, Point, Target, point_of
 from diffkit.tracing.graph import Graph, Node, is_internal, pack, same_value
 from diffkit.tracing.tracer import Trace, Traced
 
@@ -126,7 +126,7 @@ def outside_state(f: Function) -> OutsideState:
             found.append(referred)
             visit(referred)
 
-    visit(f if isinstance(f, (FunctionType, MethodType)) else getattr(f, "__call__", None))
+    visit(f if isinstance(f, (FunctionType, MethodType)) else type(f).__call__)
     return OutsideState(tuple(found))
 
 
@@ -224,7 +224,8 @@ def _about_tracing(error: Exception) -> bool:
 
 def _user_line(error: Exception) -> str:
     frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__)
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
         if not is_internal(frame.filename)
     ]
     last = frames[-1] if frames else traceback.extract_tb(error.__traceback__)[-1]
@@ -243,7 +244,7 @@ def _output(target: Target, result: Any) -> Output:
 
 
 def _node(running: Trace, leaf: Any) -> Node:
-    if is_traced(leaf) and leaf.trace is running:
+    if is_traced(leaf) and leaf.recorder is running:
         node: Node = leaf.node
         return node
     return running.constant(leaf)
@@ -276,9 +277,7 @@ def _close(traced: Any, expected: Any, graph: Graph) -> bool:
     if not np.array_equal(np.isfinite(actual), np.isfinite(expected)):
         return False
     eps = float(np.finfo(graph.output_layout.leaves[0].dtype).eps)
-    scale = max(
-        (float(np.max(np.abs(v), initial=0.0)) for v in _finite_values(graph)), default=0.0
-    )
+    scale = max((float(np.max(np.abs(v), initial=0.0)) for v in _finite_values(graph)), default=0.0)
     finite = np.isfinite(expected)
     error = np.abs(actual[finite] - expected[finite])
     budget = np.sqrt(eps) * np.abs(expected[finite]) + 64 * eps * scale
@@ -292,4 +291,12 @@ def _finite_values(graph: Graph) -> Iterator[Any]:
             yield value[np.isfinite(value)]
 
 
-__all__ = ["DataLayout", "OutsideState", "Traced", "describe_data", "outside_state", "record", "trace"]
+__all__ = [
+    "DataLayout",
+    "OutsideState",
+    "Traced",
+    "describe_data",
+    "outside_state",
+    "record",
+    "trace",
+]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from diffkit.arithmetic import Arithmetic, PrecisionNeeded
 from diffkit.errors import TruthUnavailable
+from diffkit.structure import Leaves
 from diffkit.tracing.graph import Graph, Guard, GuardFailed, Missing, Node, Same
 
 Array = npt.NDArray[Any]
@@ -31,15 +32,15 @@ class Interpreter:
         self.arithmetic = arithmetic
         needed = _needed(graph)
         self._given = [node for node in needed if node.primitive is None]
-        self._steps = [
-            (node, *_operation(node, arithmetic)) for node in needed if node.primitive is not None
-        ]
+        self._steps = _steps(needed, arithmetic)
         self._reached: dict[tuple[int, ...], frozenset[int]] = {}
 
-    def base(self) -> Values:
-        """Return every value at the recorded point; guards are not looked at."""
+    def base(self, leaves: Leaves) -> Values:
+        """Return every value for the given leaves of `x`; guards are not looked at."""
         A = self.arithmetic
         values = {node.index: exact_array(A, node.value) for node in self._given}
+        for node, leaf in zip(self.graph.inputs, leaves, strict=True):
+            values[node.index] = exact_array(A, leaf)
         return self._run(values, None)
 
     def moved(self, base: Values, inputs: dict[int, Array]) -> Values:
@@ -80,7 +81,9 @@ class Interpreter:
             return False
         A = self.arithmetic
         if expected.dtype.kind == "b":
-            return all(A.truth(a) == bool(b) for a, b in zip(array.flat, expected.flat, strict=True))
+            return all(
+                A.truth(a) == bool(b) for a, b in zip(array.flat, expected.flat, strict=True)
+            )
         if not guard.node.depends and expected.dtype.kind == "f":
             return True  # data that left the graph counts as the rounded value that was seen
         return all(
@@ -136,9 +139,36 @@ def _needed(graph: Graph) -> list[Node]:
     return [node for node in graph.nodes if node.index in found]
 
 
-def _operation(
-    node: Node, A: Arithmetic
-) -> tuple[Callable[..., Any], tuple[int, ...]]:
+Step = tuple[Node, Callable[..., Any], tuple[int, ...]]
+
+
+def _steps(nodes: list[Node], A: Arithmetic) -> list[Step]:
+    """What to do for each node that computes something, in order.
+
+    A node that repeats an earlier one takes over its numbers, so that they are known to tie.
+    """
+    first: dict[Any, int] = {}
+    alias: dict[int, int] = {}
+    steps: list[Step] = []
+    for node in nodes:
+        if node.primitive is None:
+            continue
+        operation, inputs = _operation(node, A)
+        inputs = tuple(alias.get(i, i) for i in inputs)
+        if not node.static:
+            same = first.setdefault((node.primitive.name, inputs), node.index)
+            if same != node.index:
+                alias[node.index] = same
+                operation, inputs = _itself, (same,)
+        steps.append((node, operation, inputs))
+    return steps
+
+
+def _itself(array: Array) -> Array:
+    return array
+
+
+def _operation(node: Node, A: Arithmetic) -> tuple[Callable[..., Any], tuple[int, ...]]:
     """A node's operation on object arrays, and where its arguments are.
 
     Raises:
@@ -191,5 +221,3 @@ def _boxed(value: Any) -> Array:
     box = np.empty((), object)
     box[()] = value
     return box
-
-

@@ -20,122 +20,11 @@ import numpy as np
 import sympy as sp
 
 from diffkit.errors import DiffkitError, ExpressionTooLarge, UnsupportedOperation
-from diffkit.structure import Layout
 from diffkit.tracing.graph import Graph, Location, Missing, Node, Same
-
-Expression = Any  # a SymPy expression
-Symbol = Any  # a SymPy symbol
+from diffkit.tracing.shared_expressions import Expression, Shared, Symbol
 
 LONGEST_NUMERATOR: Final = 2**20
 LONGEST_DENOMINATOR: Final = 2**10
-LONGEST_PRODUCT: Final = 4
-_STEPS: Final = (sp.floor, sp.ceiling, sp.sign, sp.Heaviside)
-
-
-class Shared:
-    """Definitions that are shared: a straight-line program over scalars.
-
-    Attributes:
-        definitions: what each symbol stands for, each after the symbols that it refers to.
-        budget: how many operations the definitions may hold together.
-        operations: how many they hold.
-        varying: the symbols that change with `x`; a symbol defined by steps alone does not.
-    """
-
-    def __init__(self, budget: int, inputs: Iterable[Symbol]) -> None:
-        self.definitions: dict[Symbol, Expression] = {}
-        self.budget = budget
-        self.operations = 0
-        self.varying: set[Symbol] = set(inputs)
-        self._known: dict[Expression, Symbol] = {}
-
-    def define(self, expression: Expression) -> Expression:
-        """Return the symbol that stands for an expression; a number or a symbol is its own.
-
-        Raises:
-            ExpressionTooLarge: the program exceeds its budget.
-        """
-        if not expression.args:
-            return expression
-        if expression.is_Mul and len(expression.args) > LONGEST_PRODUCT:
-            half = len(expression.args) // 2
-            parts = expression.args[:half], expression.args[half:]
-            expression = sp.Mul(*(self.define(sp.Mul(*part)) for part in parts))
-        symbol = self._known.get(expression)
-        if symbol is None:
-            symbol = self._known[expression] = sp.Dummy(real=True)
-            self.definitions[symbol] = expression
-            self._count(expression)
-            if self._varies(expression):
-                self.varying.add(symbol)
-        return symbol
-
-    def known(self, expression: Expression) -> Symbol | None:
-        """The symbol that stands for this very expression, if there is one."""
-        return self._known.get(expression)
-
-    def varies(self, expression: Expression) -> bool:
-        """Whether an expression changes with `x`, other than by jumps."""
-        return not self.varying.isdisjoint(expression.free_symbols)
-
-    def reachable(self, expressions: Iterable[Expression]) -> dict[Symbol, Expression]:
-        """The definitions that the expressions need, in order."""
-        needed: set[Symbol] = set()
-        waiting = list(expressions)
-        while waiting:
-            for symbol in waiting.pop().free_symbols:
-                if symbol in self.definitions and symbol not in needed:
-                    needed.add(symbol)
-                    waiting.append(self.definitions[symbol])
-        return {s: e for s, e in self.definitions.items() if s in needed}
-
-    def expanded(self, expressions: Sequence[Expression], limit: int) -> list[Expression]:
-        """The expressions as trees in the inputs and bound symbols alone.
-
-        Raises:
-            ExpressionTooLarge: a tree would have more than `limit` operations.
-        """
-        sizes: dict[Symbol, int] = {}
-        trees: dict[Symbol, Expression] = {}
-        for symbol, definition in self.reachable(expressions).items():
-            sizes[symbol] = tree_operations(definition, sizes)
-            require_budget(sizes[symbol], limit, "written out, one of its subexpressions")
-            trees[symbol] = definition.xreplace(trees)
-        for expression in expressions:
-            require_budget(tree_operations(expression, sizes), limit, "written out, it")
-        return [expression.xreplace(trees) for expression in expressions]
-
-    def _varies(self, expression: Expression) -> bool:
-        if self.varying.isdisjoint(expression.free_symbols):
-            return False
-        between_jumps = expression.replace(lambda e: isinstance(e, _STEPS), lambda e: sp.Integer(0))
-        return self.varies(between_jumps)
-
-    def _count(self, expression: Expression) -> None:
-        self.operations += tree_operations(expression, {})
-        require_budget(self.operations, self.budget, "the program of the derivative")
-
-
-def tree_operations(expression: Expression, sizes: Mapping[Symbol, int]) -> int:
-    """How many operations a tree has whose symbols stand for trees of the given sizes."""
-    return sum(
-        max(1, len(part.args) - 1) if part.args else sizes.get(part, 0)
-        for part in sp.preorder_traversal(expression)
-    )
-
-
-def require_budget(operations: int, budget: int, what: str) -> None:
-    """Refuse what is too large.
-
-    Raises:
-        ExpressionTooLarge: there are more operations than the budget allows.
-    """
-    if operations > budget:
-        raise ExpressionTooLarge(
-            f"the symbolic derivative is too large: {what} has at least {operations} operations, "
-            f"and the budget is {budget}; use backend='tape', or raise "
-            "Symbolic(max_operations=...)"
-        )
 
 
 @dataclass(frozen=True)
@@ -161,6 +50,8 @@ class ScalarProgram:
         bound: for each symbol that stands for data or a constant, the node and the position
             in it where its value is found.
         conditions: the branches taken, in terms of symbols that `shared` defines.
+        delicate: whether it solves systems or takes determinants, by formulas that cannot
+            choose a pivot and so may lose digits.
     """
 
     shared: Shared
@@ -168,6 +59,7 @@ class ScalarProgram:
     outputs: list[list[Expression]]
     bound: dict[Symbol, tuple[int, int]]
     conditions: list[Condition] = field(default_factory=list)
+    delicate: bool = False
 
 
 def to_sympy(graph: Graph, data_names: Sequence[str], budget: int) -> ScalarProgram:
@@ -221,6 +113,7 @@ class _Conversion:
         self.names = Names()
         self.bound: dict[Symbol, tuple[int, int]] = {}
         self.entries: dict[int, Any] = {}
+        self.delicate = False
         self._constants: dict[tuple[Any, Any], Symbol] = {}
         for node, leaf in zip(graph.inputs, graph.layout.leaves, strict=True):
             self.entries[node.index] = self._symbols(leaf.name, leaf.shape)
@@ -234,6 +127,7 @@ class _Conversion:
         outputs = [list(self.entries[node.index].flat) for node in self.graph.outputs]
         program = ScalarProgram(self.shared, self.inputs, outputs, self.bound)
         program.conditions.extend(self._conditions())
+        program.delicate = self.delicate
         return program
 
     def _conditions(self) -> Iterable[Condition]:
@@ -262,12 +156,16 @@ class _Conversion:
         result = self._applied(node, arguments)
         if result.shape != np.shape(node.value):
             result = np.broadcast_to(result, np.shape(node.value))
-        return _mapped(self._defined, result)
+        large = node.primitive is not None and not node.primitive.elementwise
+        return _mapped(lambda entry: self._defined(entry, large), result)
 
-    def _defined(self, entry: Any) -> Expression:
+    def _defined(self, entry: Any, large: bool) -> Expression:
         expression = _as_expression(entry)
-        if expression.is_Boolean or expression.is_Relational:
+        if not isinstance(expression, sp.Expr):
             return expression
+        if large and _is_deep(expression):
+            self.delicate = True
+            return self.shared.define_parts(expression)
         if self._is_decided_by_equality(expression):
             expression = self._in_one_input(expression)
         return self.shared.define(expression)
@@ -286,7 +184,7 @@ class _Conversion:
             (tree,) = self.shared.expanded([expression], limit=500)
         except ExpressionTooLarge:
             return expression
-        return tree if len(self.shared.varying & tree.free_symbols) == 1 else expression
+        return tree if len(self.shared.dependent & tree.free_symbols) == 1 else expression
 
     def _applied(self, node: Node, arguments: list[Any]) -> Any:
         primitive = node.primitive
@@ -325,9 +223,9 @@ class _Conversion:
         if node.primitive is None:
             return self._literal(node)
         if node.primitive.movement:
-            return _object_array(node.primitive.function(
-                self.entries[node.inputs[0].index], **node.static
-            ))
+            return _object_array(
+                node.primitive.function(self.entries[node.inputs[0].index], **node.static)
+            )
         return self._bound(node, self._symbols(f"d_{node.index}", np.shape(node.value)))
 
     def _bound(self, node: Node, symbols: Any) -> Any:
@@ -380,6 +278,11 @@ def _needed(wanted: Sequence[Node], known: Mapping[int, Any]) -> list[Node]:
     return [found[index] for index in sorted(found)]
 
 
+def _is_deep(expression: Expression) -> bool:
+    """Whether it is more than a sum of products."""
+    return any(inner.args for part in expression.args for inner in part.args)
+
+
 def _is_boolean(value: Any) -> bool:
     return np.asarray(value).dtype.kind == "b"
 
@@ -409,6 +312,8 @@ def _entrywise(rule: Any, arguments: Sequence[Any], static: Mapping[str, Any]) -
 
 def _as_expression(entry: Any) -> Expression:
     """What a rule returned, as SymPy's; numbers that it put in are exact."""
+    if isinstance(entry, np.ndarray) and not entry.ndim:
+        entry = entry[()]
     if isinstance(entry, sp.Basic):
         return entry
     if isinstance(entry, (bool, np.bool_)):
@@ -417,14 +322,3 @@ def _as_expression(entry: Any) -> Expression:
     if number is None:
         raise UnsupportedOperation(f"a rule returned {entry!r}, which is not an exact expression")
     return number
-
-
-def entries_by_leaf(layout: Layout, flat: Sequence[Any]) -> list[Any]:
-    """Cut a flat sequence of entries into one object array per leaf."""
-    arrays, start = [], 0
-    for leaf in layout.leaves:
-        array = np.empty(leaf.size, object)
-        array[:] = flat[start : start + leaf.size]
-        arrays.append(array.reshape(leaf.shape))
-        start += leaf.size
-    return arrays

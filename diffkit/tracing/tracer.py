@@ -98,7 +98,9 @@ class Trace:
         if static:
             static = {name: _settled(value) for name, value in static.items()}
         inputs = tuple(
-            operand.node if is_traced(operand) and operand.trace is self else self.constant(operand)
+            operand.node
+            if is_traced(operand) and operand.recorder is self
+            else self.constant(operand)
             for operand in operands
         )
         value = primitive(*(node.value for node in inputs), **static)
@@ -139,7 +141,7 @@ def _refuse(message: str, kind: type[DiffkitError] = TracingError) -> NoReturn:
 def _snapshot(value: Any) -> Any:
     """The value as it is now, whatever is written into the original later."""
     if is_traced(value):
-        return Traced(value.trace, value.node)
+        return Traced(value.recorder, value.node)
     return value.copy() if isinstance(value, np.ndarray) else value
 
 
@@ -163,7 +165,7 @@ def settle(value: Any) -> Any:
                 "a traced value would leave the graph here, which would lose its derivative; "
                 "use NumPy functions on it instead (np.sin, not math.sin), or a data argument"
             )
-        value.trace.guards.append(Guard(node, concrete(node.value), user_location()))
+        value.recorder.guards.append(Guard(node, concrete(node.value), user_location()))
         value = node.value
     return value
 
@@ -184,15 +186,15 @@ def _settled(static: Any) -> Any:
 class Traced(ArrayMethods):
     """An array under recording: behaves like the `ndarray` or NumPy scalar that it stands for.
 
-    `value` is its value one level further out, `node` its node in `trace`. A view knows what
+    `value` is its value one level further out, `node` its node in `recorder`. A view knows what
     it is a view of: it reads what has been written there since, and writes through to it.
     """
 
     __diffkit_traced__: ClassVar[bool] = True
-    __slots__ = ("_link", "_node", "_parent", "_parent_node", "trace")
+    __slots__ = ("_link", "_node", "_parent", "_parent_node", "recorder")
 
     def __init__(self, trace: Trace, node: Node) -> None:
-        self.trace = trace
+        self.recorder = trace
         self._node = node
         self._parent: Traced | None = None
         self._parent_node: Node | None = None
@@ -219,7 +221,7 @@ class Traced(ArrayMethods):
             if latest is not self._parent_node:
                 primitive, static = self._link
                 fresh = primitive(self._parent, **static)
-                self.trace, self._node = fresh.trace, fresh._node
+                self.recorder, self._node = fresh.recorder, fresh._node
                 self._parent_node = latest
         return self._node
 
@@ -231,7 +233,7 @@ class Traced(ArrayMethods):
         """`self[index] = value`, seen by every view of the same array."""
         if self._parent is None or self._link is None:
             updated = rows.index_update(self, value, index=index)
-            self.trace, self._node = updated.trace, updated._node
+            self.recorder, self._node = updated.recorder, updated._node
             return
         primitive, static = self._link
         parent = self._parent
@@ -248,23 +250,26 @@ class Traced(ArrayMethods):
         if not self._is_array:
             return result  # type: ignore[no-any-return]
         if self._parent is None and result.shape == self.shape and result.dtype == self.dtype:
-            self.trace, self._node = result.trace, result.node
+            self.recorder, self._node = result.recorder, result.node
         else:
             self._assign(result)
         return self
 
     def _assign(self, result: Any) -> None:
         """Overwrite the whole array, in its own shape and dtype."""
-        if np.shape(result) != self.shape and np.broadcast_shapes(
-            np.shape(result), self.shape
-        ) != self.shape:
+        if (
+            np.shape(result) != self.shape
+            and np.broadcast_shapes(np.shape(result), self.shape) != self.shape
+        ):
             raise ValueError(
                 f"non-broadcastable output operand with shape {self.shape} doesn't match the "
                 f"broadcast shape {np.shape(result)}"
             )
         kind = np.result_type(concrete(result) if is_traced(result) else result)
         if not np.can_cast(kind, self.dtype, "same_kind"):
-            raise TypeError(f"cannot cast from {kind} to {self.dtype} with casting rule 'same_kind'")
+            raise TypeError(
+                f"cannot cast from {kind} to {self.dtype} with casting rule 'same_kind'"
+            )
         self._write(Ellipsis, result)
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -279,22 +284,25 @@ class Traced(ArrayMethods):
     # ------------------------------------------------------------------ NumPy's dispatch
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-        if method == "__call__":
-            function = FUNCTIONS.get(ufunc)
-        else:
-            function = METHODS.get((ufunc, method))
+        called = method == "__call__"
+        function = FUNCTIONS.get(ufunc) if called else METHODS.get((ufunc, method))
         if function is None:
-            suffix = "" if method == "__call__" else f".{method}"
+            suffix = "" if called else f".{method}"
             _refuse(_unknown(f"np.{ufunc.__name__}{suffix}"), UnsupportedOperation)
         out = options.pop("out", None)
-        if method == "__call__":
+        if called:
             where = options.pop("where", True)
             for harmless in ("casting", "order", "subok"):
                 options.pop(harmless, None)
             dtype = options.pop("dtype", None)
+            if options:
+                _refuse(
+                    f"np.{ufunc.__name__} with {', '.join(options)}= is not supported here",
+                    UnsupportedOperation,
+                )
             if dtype is not None:
                 inputs = tuple(rows.astype(i, dtype=np.dtype(dtype)) for i in inputs)
-            result = _called(function, f"np.{ufunc.__name__}", inputs, options)
+            result = _called(function, f"np.{ufunc.__name__}", inputs, {})
             if where is not True:
                 if out is None:
                     _refuse(
@@ -460,12 +468,12 @@ class Traced(ArrayMethods):
         return self.size * self.itemsize
 
     @property
-    def T(self) -> Traced:  # noqa: N802
-        return np.transpose(self)  # type: ignore[no-any-return,call-overload]
+    def T(self) -> Any:  # noqa: N802
+        return np.transpose(self)
 
     @property
-    def mT(self) -> Traced:  # noqa: N802
-        return np.swapaxes(self, -1, -2)  # type: ignore[no-any-return,call-overload]
+    def mT(self) -> Any:  # noqa: N802
+        return np.swapaxes(self, -1, -2)
 
     @property
     def real(self) -> Traced:
@@ -473,12 +481,12 @@ class Traced(ArrayMethods):
 
     @property
     def imag(self) -> Any:
-        return np.zeros_like(self)  # type: ignore[call-overload]
+        return np.zeros_like(self)
 
     # ------------------------------------------------------------------ copies and in-place methods
 
     def copy(self, order: Any = "C") -> Traced:
-        return Traced(self.trace, self.node)
+        return Traced(self.recorder, self.node)
 
     def astype(self, dtype: Any, *arguments: Any, **options: Any) -> Any:
         kind = np.dtype(dtype)
@@ -493,10 +501,10 @@ class Traced(ArrayMethods):
 
     def lift(self, array: Any) -> Traced:
         """A constant as a traced array beside this one, so that it can be written into."""
-        return Traced(self.trace, self.trace.constant(array))
+        return Traced(self.recorder, self.recorder.constant(array))
 
     def sort(self, axis: int = -1, kind: Any = None) -> None:
-        self._assign(np.sort(self, axis=axis, kind=kind))  # type: ignore[call-overload]
+        self._assign(np.sort(self, axis=axis, kind=kind))
 
 
 def _as_array(traced: Traced, dtype: Any = None, copy: Any = None) -> Any:
@@ -518,8 +526,10 @@ def _called(function: Any, name: str, arguments: Any, options: Any) -> Any:
         inside = error.__traceback__ and error.__traceback__.tb_next
         if inside and (inside.tb_next or inside.tb_frame.f_code is not Primitive.__call__.__code__):
             raise
-        _refuse(f"{name} was called in a way that diffkit does not support: {error}",
-                UnsupportedOperation)
+        _refuse(
+            f"{name} was called in a way that diffkit does not support: {error}",
+            UnsupportedOperation,
+        )
 
 
 def _stored(result: Any, out: tuple[Any, ...]) -> Any:

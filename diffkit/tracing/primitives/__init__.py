@@ -8,16 +8,42 @@ NumPy's signature written in traceable NumPy, whose derivative therefore follows
 
 from __future__ import annotations
 
-from diffkit.tracing.primitives import creation, elementwise, linear_algebra, reductions, selection, shapes
+from diffkit.tracing.primitives import (
+    choices,
+    creation,
+    elementwise,
+    indexing,
+    joining,
+    linear_algebra,
+    methods,
+    norms,
+    ordering,
+    products,
+    reductions,
+    samples,
+    selection,
+    shapes,
+    statistics,
+)
 from diffkit.tracing.primitives.rows import FUNCTIONS, METHODS, PRIMITIVES
 
 __all__ = [
     "FUNCTIONS",
     "METHODS",
     "PRIMITIVES",
+    "choices",
     "creation",
     "elementwise",
+    "indexing",
+    "joining",
     "linear_algebra",
+    "methods",
+    "norms",
+    "ordering",
+    "products",
     "reductions",
+    "samples",
+    "selection",
     "shapes",
+    "statistics",
 ]

@@ -24,24 +24,39 @@ def _made(make: Any, a: Any, dtype: Any, shape: Any) -> Any:
 
 @defines(np.zeros_like)
 def _zeros_like(
-    a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None,
-    *, device: Any = None,
+    a: Any,
+    dtype: Any = None,
+    order: str = "K",
+    subok: bool = True,
+    shape: Any = None,
+    *,
+    device: Any = None,
 ) -> Any:
     return _made(np.zeros, a, dtype, shape)
 
 
 @defines(np.ones_like)
 def _ones_like(
-    a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None,
-    *, device: Any = None,
+    a: Any,
+    dtype: Any = None,
+    order: str = "K",
+    subok: bool = True,
+    shape: Any = None,
+    *,
+    device: Any = None,
 ) -> Any:
     return _made(np.ones, a, dtype, shape)
 
 
 @defines(np.empty_like)
 def _empty_like(
-    prototype: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None,
-    *, device: Any = None,
+    prototype: Any,
+    dtype: Any = None,
+    order: str = "K",
+    subok: bool = True,
+    shape: Any = None,
+    *,
+    device: Any = None,
 ) -> Any:
     # An entry that the function forgets to fill must not pass for a number.
     return _made(_undefined, prototype, dtype, shape)
@@ -54,8 +69,14 @@ def _undefined(shape: Any, dtype: Any) -> Any:
 
 @defines(np.full_like)
 def _full_like(
-    a: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True,
-    shape: Any = None, *, device: Any = None,
+    a: Any,
+    fill_value: Any,
+    dtype: Any = None,
+    order: str = "K",
+    subok: bool = True,
+    shape: Any = None,
+    *,
+    device: Any = None,
 ) -> Any:
     if not is_traced(a):
         plain = np.asarray(a)

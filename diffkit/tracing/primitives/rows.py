@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-
 from diffkit.tracing.graph import SAME, Column, Missing, Primitive, Rule
 
 PRIMITIVES: dict[str, Primitive] = {}
@@ -25,12 +24,15 @@ def row(
     exact: Column,
     elementwise: bool = False,
     movement: bool = False,
+    routes: bool = False,
     replaces: Sequence[Any] = (),
 ) -> Primitive:
     """Add a primitive to the table, to be called in place of the functions it replaces."""
     if name in PRIMITIVES:
         raise AssertionError(f"two rows are named {name}")
-    primitive = Primitive(name, function, pullbacks, sympy, exact, elementwise, movement)
+    primitive = Primitive(
+        name, function, pullbacks, sympy, exact, elementwise, movement, movement or routes
+    )
     PRIMITIVES[name] = primitive
     for replaced in replaces:
         FUNCTIONS[replaced] = primitive
@@ -63,10 +65,17 @@ def elementwise(
     *pullbacks: Rule | None,
     sympy: Column,
     exact: Column,
+    routes: bool = False,
 ) -> Primitive:
     """A row for a ufunc with one rule per argument."""
     return row(
-        ufunc.__name__, ufunc, pullbacks, sympy=sympy, exact=exact, elementwise=True,
+        ufunc.__name__,
+        ufunc,
+        pullbacks,
+        sympy=sympy,
+        exact=exact,
+        elementwise=True,
+        routes=routes,
         replaces=[ufunc],
     )
 
@@ -74,8 +83,13 @@ def elementwise(
 def step(ufunc: Any, *, sympy: Column, exact: Column) -> Primitive:
     """A row for an elementwise function that is constant between jumps: no derivative flows."""
     return row(
-        ufunc.__name__, ufunc, Missing("piecewise constant: its derivative is zero"),
-        sympy=sympy, exact=exact, elementwise=True, replaces=[ufunc],
+        ufunc.__name__,
+        ufunc,
+        Missing("piecewise constant: its derivative is zero"),
+        sympy=sympy,
+        exact=exact,
+        elementwise=True,
+        replaces=[ufunc],
     )
 
 
@@ -96,9 +110,7 @@ def movement(function: Any, pullback: Rule | None = None) -> Primitive:
 
         return scatter_positions(g, moved, array, static)
 
-    primitive = row(
-        name, moved, (pullback or scattered,), sympy=SAME, exact=SAME, movement=True
-    )
+    primitive = row(name, moved, (pullback or scattered,), sympy=SAME, exact=SAME, movement=True)
 
     def bound(array: Any, *arguments: Any, **keywords: Any) -> Any:
         named = dict(zip(parameters[1:], arguments, strict=False))
@@ -106,5 +118,3 @@ def movement(function: Any, pullback: Rule | None = None) -> Primitive:
 
     FUNCTIONS[function] = bound
     return primitive
-
-

@@ -1,0 +1,148 @@
+"""From leaves to what the user sees, and from directions to leaves: conventions, kept once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from diffkit.errors import InvalidInput, NonFiniteDerivative
+from diffkit.structure import Layout, Leaves, concrete, flatten, is_traced
+from diffkit.target import Output
+
+Product = Callable[[Leaves], tuple[Output, Leaves]]
+
+
+def by_rows(output: Output, x: Layout, pull: Callable[[Leaves], Leaves]) -> list[Leaves]:
+    """The blocks of the Jacobian from one pullback per entry of the output."""
+    rows = [pull(unit) for unit in output.layout.units()]
+    blocks: list[Leaves] = []
+    start = 0
+    for leaf in output.layout.leaves:
+        part = rows[start : start + leaf.size]
+        start += leaf.size
+        blocks.append(
+            [
+                np.reshape(
+                    _stack([row[k] for row in part], by.shape, by.dtype), leaf.shape + by.shape
+                )
+                for k, by in enumerate(x.leaves)
+            ]
+        )
+    return blocks
+
+
+def by_columns(output: Output, x: Layout, push: Callable[[Leaves], Leaves]) -> list[Leaves]:
+    """The blocks of the Jacobian from one forward product per entry of `x`."""
+    columns = [push(unit) for unit in x.units()]
+    blocks: list[Leaves] = []
+    for j, leaf in enumerate(output.layout.leaves):
+        start, row = 0, []
+        for by in x.leaves:
+            part = [column[j] for column in columns[start : start + by.size]]
+            start += by.size
+            stacked = _stack(part, leaf.shape, leaf.dtype)
+            row.append(np.reshape(np.moveaxis(stacked, 0, -1), leaf.shape + by.shape))
+        blocks.append(row)
+    return blocks
+
+
+def contracted(blocks: list[Leaves], directions: Leaves, layout: Layout) -> Leaves:
+    """Blocks times directions: for each row of blocks the sum over its columns."""
+    return [
+        sum(
+            (np.tensordot(block, v, np.ndim(v)) for block, v in zip(row, directions, strict=True)),
+            start=np.zeros(leaf.shape, leaf.dtype),
+        )
+        for row, leaf in zip(blocks, layout.leaves, strict=True)
+    ]
+
+
+def transposed(blocks: list[Leaves], rows: Layout, columns: Layout) -> list[Leaves]:
+    """The same blocks with input and output exchanged."""
+    return [
+        [
+            np.moveaxis(blocks[j][k], range(len(row.shape)), range(-len(row.shape), 0))
+            for j, row in enumerate(rows.leaves)
+        ]
+        for k, _ in enumerate(columns.leaves)
+    ]
+
+
+def assembled(leaves: Leaves, layout: Layout) -> tuple[Any, list[str]]:
+    """The leaves in the user's structure and dtypes, and the names of what is not finite."""
+    bad = [
+        leaf.entry_name(int(i))
+        for leaf, array in zip(layout.leaves, layout.cast(leaves), strict=True)
+        for i in np.flatnonzero(~np.isfinite(np.asarray(concrete(array))))
+    ]
+    return layout.restore(leaves), bad
+
+
+def assembled_blocks(blocks: list[Leaves], rows: Layout, columns: Layout) -> tuple[Any, list[str]]:
+    """The blocks nested as rows, then columns, and the names of what is not finite."""
+    bad: list[str] = []
+    members = []
+    for row_leaf, row in zip(rows.leaves, blocks, strict=True):
+        cast: Leaves = []
+        for column_leaf, block in zip(columns.leaves, row, strict=True):
+            array = block if is_traced(block) else np.array(block, column_leaf.dtype)
+            for i in np.flatnonzero(~np.isfinite(np.asarray(concrete(array)))):
+                r, c = divmod(int(i), column_leaf.size)
+                bad.append(f"d {row_leaf.entry_name(r)} / d {column_leaf.entry_name(c)}")
+            scalar = row_leaf.scalar and column_leaf.scalar and not is_traced(array)
+            cast.append(array[()] if scalar else array)
+        members.append(columns.unflatten(cast))
+    return rows.unflatten(members), bad
+
+
+def non_finite(function: str, method: str, bad: list[str], value: Any) -> NonFiniteDerivative:
+    """The error for a derivative with the given entries not finite."""
+    shown = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
+    return NonFiniteDerivative(
+        f"the derivative of {function} by {method} is not finite at {shown}; the function has no "
+        "finite derivative there or overflows (the other entries are in this error's .value)",
+        value,
+        bad,
+    )
+
+
+def mapped(
+    product: Product,
+    direction: Any,
+    layout: Layout,
+    role: str,
+    batched: bool,
+) -> tuple[Output, Leaves]:
+    """Apply `product` to one direction, or to each along the leading axis of its leaves."""
+    if not batched:
+        return product(direction_leaves(direction, layout, role))
+    _, leaves = flatten(direction, role, promote_integers=True)
+    lengths = {np.shape(leaf)[:1] for leaf in leaves}
+    if len(lengths) != 1 or () in lengths:
+        raise InvalidInput(f"a batched {role} needs the same leading axis on every leaf")
+    count = lengths.pop()[0]
+    if not count:
+        raise InvalidInput(f"a batched {role} needs at least one entry along its leading axis")
+    results = [
+        product(direction_leaves(layout.unflatten([leaf[i] for leaf in leaves]), layout, role))
+        for i in range(count)
+    ]
+    return results[0][0], [np.stack(parts) for parts in zip(*(r for _, r in results), strict=True)]
+
+
+def direction_leaves(direction: Any, layout: Layout, role: str) -> Leaves:
+    """The leaves of a tangent or cotangent, in the dtypes of the space it belongs to."""
+    leaves = layout.flatten(direction, role)
+    for expected, leaf in zip(layout.leaves, leaves, strict=True):
+        if not np.all(np.isfinite(concrete(leaf))):
+            raise InvalidInput(f"the {role} for {expected.name} is not finite")
+    return [
+        leaf if is_traced(leaf) else leaf.astype(expected.dtype)
+        for leaf, expected in zip(leaves, layout.leaves, strict=True)
+    ]
+
+
+def _stack(parts: list[Any], shape: tuple[int, ...], dtype: Any) -> Any:
+    return np.stack(parts) if parts else np.zeros((0, *shape), dtype)

@@ -1,0 +1,92 @@
+"""Difference stencils with exact weights, for any nodes.
+
+The weights of a stencil are those of the derivative at 0 of the polynomial that interpolates
+at its nodes (Fornberg, "Generation of finite difference formulas on arbitrarily spaced grids",
+Math. Comp. 51, 1988); here by rational arithmetic, so that none is ever rounded twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+ORDERS: dict[str, tuple[int, ...]] = {
+    "central": (2, 4, 6, 8),
+    "forward": (1, 2, 3, 4, 5, 6, 7, 8),
+    "backward": (1, 2, 3, 4, 5, 6, 7, 8),
+}
+
+
+@dataclass(frozen=True)
+class Stencil:
+    """`sum(numerators * f(x + nodes*h)) / (denominator * h**derivative)`.
+
+    Attributes:
+        nodes: offsets in units of the step; those with weight zero are left out.
+        numerators: integer weights, over their common denominator.
+        denominator: that denominator.
+        derivative: which derivative it approximates.
+        order: the power of the step with which its truncation error falls.
+    """
+
+    nodes: tuple[int, ...]
+    numerators: tuple[int, ...]
+    denominator: int
+    derivative: int
+    order: int
+
+    @property
+    def central(self) -> bool:
+        """Whether the nodes lie symmetrically, so that the error has even powers alone."""
+        return sum(self.nodes) == 0
+
+    @property
+    def power(self) -> int:
+        """The distance between successive powers of the step in the truncation error."""
+        return 2 if self.central else 1
+
+
+def weights(nodes: Sequence[Fraction | int], derivative: int) -> tuple[Fraction, ...]:
+    """Return the exact weights of the `derivative`-th derivative at 0, one per distinct node."""
+    result = []
+    for i, node in enumerate(nodes):
+        others = [Fraction(other) for j, other in enumerate(nodes) if j != i]
+        basis = [Fraction(1)]
+        for other in others:
+            basis = _times_linear(basis, other)
+        scale = math.prod((node - other for other in others), start=Fraction(1))
+        coefficient = basis[derivative] if derivative < len(basis) else Fraction(0)
+        result.append(math.factorial(derivative) * coefficient / scale)
+    return tuple(result)
+
+
+@lru_cache(maxsize=256)
+def stencil(scheme: str, derivative: int, order: int) -> Stencil:
+    """Return the smallest stencil of a scheme for a derivative and an order of accuracy."""
+    if scheme == "central":
+        reach = (derivative + 1) // 2 - 1 + order // 2
+        nodes = range(-reach, reach + 1)
+    else:
+        nodes = range(derivative + order)
+    sign = -1 if scheme == "backward" else 1
+    exact = weights([sign * n for n in nodes], derivative)
+    denominator = math.lcm(*(w.denominator for w in exact))
+    kept = [(sign * n, w) for n, w in zip(nodes, exact, strict=True) if w]
+    return Stencil(
+        tuple(n for n, _ in kept),
+        tuple(int(w * denominator) for _, w in kept),
+        denominator,
+        derivative,
+        order,
+    )
+
+
+def _times_linear(polynomial: list[Fraction], root: Fraction) -> list[Fraction]:
+    """The coefficients, lowest first, of the polynomial times (t - root)."""
+    shifted = [Fraction(0), *polynomial]
+    for i, coefficient in enumerate(polynomial):
+        shifted[i] -= root * coefficient
+    return shifted

@@ -1,0 +1,496 @@
+"""`compare`: every backend on one derivative, against the arbitrary-precision truth."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from decimal import Context, Decimal
+from statistics import median
+from typing import Any, Final
+
+import numpy as np
+
+from diffkit import truth
+from diffkit.backends import BACKENDS, resolve
+from diffkit.display import Display, Displayed, number, short
+from diffkit.display import to_json as strict_json
+from diffkit.errors import DiffkitError, DiffkitWarning, InvalidInput, TruthUnavailable
+from diffkit.interface import Differentiator, Prepared
+from diffkit.measures import Enclosure, correct_digits, ulps
+from diffkit.structure import Array, Layout, flatten
+from diffkit.target import Function, Target, point_of
+
+Operator = Callable[[Prepared], Any]
+DIGITS: Final = 25  # of the truth, as text
+CALLS: Final = 5
+SECONDS: Final = 0.3  # for timing one backend
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one backend gave.
+
+    Attributes:
+        backend: its name, with the options that are not its defaults.
+        value: every entry, in the order of `Comparison.entries`; None if it refused.
+        error_ulps: the largest error of an entry, in fractional ulps of the result's dtype;
+            None without a truth.
+        digits: correct decimal digits of the worst entry; infinite for an exact result.
+        worst: the name of the entry with the largest error.
+        estimate: its own estimate of the absolute error, the largest of an entry; None where
+            it makes none.
+        evaluations: calls of the function that one derivative takes.
+        operations: elementary operations that one derivative takes, where it can tell.
+        seconds: the median time of one call, after preparation.
+        dtype: of the result.
+        warning: the reservation with which it gave the value; None without.
+        refusal: the message of the error it raised; None if it raised none.
+    """
+
+    backend: str
+    value: tuple[float, ...] | None = None
+    error_ulps: float | None = None
+    digits: float | None = None
+    worst: str | None = None
+    estimate: float | None = None
+    evaluations: int | None = None
+    operations: int | None = None
+    seconds: float | None = None
+    dtype: str | None = None
+    warning: str | None = None
+    refusal: str | None = None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The truth that the rows are measured against.
+
+    Attributes:
+        value: every entry, rounded to double precision; NaN at a kink.
+        decimals: every entry to 25 digits; "kink" where there is none.
+        certified: whether the value is a rigorous enclosure.
+        radius: the largest radius of an enclosure.
+        precision: the largest working precision, in bits.
+        kinks: for entries without a derivative, those from the left and from the right.
+        note: reservations; empty where there are none.
+    """
+
+    value: tuple[float, ...]
+    decimals: tuple[str, ...]
+    certified: bool
+    radius: float
+    precision: int
+    kinks: dict[str, tuple[float, float]] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison(Displayed):
+    """Every backend on one derivative.
+
+    Attributes:
+        function: its name.
+        point: where, in words.
+        derivative: what was computed, in words.
+        entries: the name of every entry of the derivative.
+        truth: what the rows are measured against; None if it is not available.
+        rows: one per backend.
+        disagreement: the largest difference between two backends in an entry, relative to
+            the entry; None with fewer than two values.
+        note: why there is no truth, or with what reservation.
+    """
+
+    function: str
+    point: str
+    derivative: str
+    entries: tuple[str, ...]
+    truth: Reference | None
+    rows: tuple[Row, ...]
+    disagreement: float | None
+    note: str = ""
+
+    def row(self, backend: str) -> Row:
+        """Return the row of a backend.
+
+        Raises:
+            InvalidInput: there is none.
+        """
+        for row in self.rows:
+            if row.backend == backend:
+                return row
+        names = ", ".join(row.backend for row in self.rows)
+        raise InvalidInput(f"no row for {backend!r}; there are {names}")
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def to_json(self) -> str:
+        """Return strict JSON; numbers that are not finite are the strings nan, inf, -inf."""
+        return strict_json(self.to_dict())
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Comparison:
+        """Return what `to_dict` was called on."""
+        known = content["truth"]
+        return cls(
+            **{
+                **content,
+                "entries": tuple(content["entries"]),
+                "truth": None if known is None else _reference_from(known),
+                "rows": tuple(_row_from(row) for row in content["rows"]),
+                "disagreement": number(content["disagreement"]),
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Comparison:
+        """Return what `to_json` was called on."""
+        return cls.from_dict(json.loads(text))
+
+    def _display(self) -> Display:
+        several = len(self.entries) != 1
+        what = "worst entry" if several else "value"
+        columns = ("backend", what, "ulps", "digits", "estimate", "calls", "ops", "time")
+        remarks = [f"{row.backend} warns: {row.warning}" for row in self.rows if row.warning]
+        remarks += [self.note] if self.note else []
+        if self.truth is None and self.disagreement is not None:
+            remarks.append(
+                f"largest disagreement between backends: {self.disagreement:.2g} relative"
+            )
+        return Display(
+            (f"{self.derivative} of {self.function} at {self.point}", *self._truth_lines()),
+            columns,
+            tuple(self._cells(row) for row in self.rows),
+            tuple(remarks),
+        )
+
+    def _truth_lines(self) -> tuple[str, ...]:
+        if self.truth is None:
+            return ()
+        known = self.truth
+        kinks = [
+            f"kink at {name}: {left:.6g} from the left, {right:.6g} from the right"
+            for name, (left, right) in list(known.kinks.items())[:5]
+        ]
+        how = f"{known.precision} bits, {'certified' if known.certified else 'not certified'}"
+        if len(self.entries) == 1 and not kinks:
+            return (f"truth: {known.decimals[0]} ({how})",)
+        count = len(self.entries)
+        return (f"truth: {count} entr{'y' if count == 1 else 'ies'} ({how})", *kinks)
+
+    def _cells(self, row: Row) -> tuple[str, ...]:
+        if row.refusal is not None:
+            return (row.backend, f"refused: {row.refusal}")
+        return (
+            row.backend,
+            self._shown_value(row),
+            short(row.error_ulps),
+            "exact" if row.digits == np.inf else "-" if row.digits is None else f"{row.digits:.1f}",
+            short(row.estimate, 2),
+            "-" if row.evaluations is None else str(row.evaluations),
+            "-" if row.operations is None else str(row.operations),
+            "-" if row.seconds is None else _duration(row.seconds),
+        )
+
+    def _shown_value(self, row: Row) -> str:
+        if not row.value:
+            return "-"
+        if len(row.value) == 1:
+            return str(np.dtype(row.dtype).type(row.value[0]))
+        i = self.entries.index(row.worst) if row.worst in self.entries else 0
+        return f"{self.entries[i]} = {row.value[i]:.10g}"
+
+
+def compare(
+    f: Function,
+    *arguments: Any,
+    backends: Sequence[str | Differentiator] | None = None,
+    order: int = 1,
+    wrt: int | tuple[int, ...] = 0,
+) -> Comparison:
+    """Return every backend's derivative of `f`, with its error against the truth.
+
+    Args:
+        f: a function of a number, an array or nested parameters.
+        arguments: the point, then data that are not differentiated.
+        backends: names or differentiators; all four by default. One that refuses is
+            reported in its row.
+        order: of the derivative. By more than one number, 1 is the gradient (the Jacobian,
+            if `f` has several values) and 2 the Hessian.
+        wrt: the position(s) of the differentiated arguments.
+
+    Raises:
+        InvalidInput: the point is not made of finite real numbers, a backend is unknown, or
+            the order makes no sense.
+    """
+    chosen = [resolve(b) for b in (tuple(BACKENDS) if backends is None else backends)]
+    if not callable(f):
+        raise InvalidInput(f"the function is of type {type(f).__name__}, not callable")
+    target = Target(f, wrt)
+    if not arguments:
+        raise InvalidInput("no point to differentiate at: pass x after the function")
+    layout = point_of(target, arguments).layout
+    operator = _operator(target, layout, arguments, order)
+    reference, why_not = _truth(operator, f, arguments, wrt)
+    measured = [_measured(d, operator, f, arguments, wrt, reference) for d in chosen]
+    names = next((entries for entries, _ in measured if entries), ())
+    note = f"no truth: {why_not}" if reference is None else reference.note
+    return Comparison(
+        target.name,
+        _described(target, layout, arguments),
+        operator.name if order == 1 or operator.name != "derivative" else f"derivative {order}",
+        reference.entries if reference else names,
+        _summary(reference),
+        tuple(row for _, row in measured),
+        _disagreement([row.value for _, row in measured if row.value is not None]),
+        note,
+    )
+
+
+# ---------------------------------------------------------------------- what is asked
+
+
+@dataclass(frozen=True)
+class _Operator:
+    """An operator: the method of `Prepared`, and the function of `truth`, of that name."""
+
+    name: str
+    order: int
+
+    @property
+    def options(self) -> dict[str, int]:
+        return {"order": self.order} if self.name == "derivative" else {}
+
+    def of(self, prepared: Prepared, arguments: tuple[Any, ...]) -> Any:
+        return getattr(prepared, self.name)(*arguments, **self.options)
+
+    def exactly(self, f: Function, arguments: tuple[Any, ...], wrt: Any) -> truth.Truth:
+        found: truth.Truth = getattr(truth, self.name)(f, *arguments, wrt=wrt, **self.options)
+        return found
+
+
+def _operator(target: Target, layout: Layout, arguments: tuple[Any, ...], order: int) -> _Operator:
+    if isinstance(order, bool) or not isinstance(order, int) or order < 1:
+        raise InvalidInput(f"order={order!r} must be a positive integer")
+    if layout.is_scalar:
+        return _Operator("derivative", order)
+    if order > 2:
+        raise InvalidInput(
+            f"order={order} needs a function of one number, and x is {layout.summary()}"
+        )
+    if order == 2:
+        return _Operator("hessian", 2)
+    point = point_of(target, arguments)
+    value = target.evaluate(point.layout, point.leaves, point.data)
+    return _Operator("gradient" if value.layout.is_scalar else "jacobian", 1)
+
+
+def _truth(
+    operator: _Operator, f: Function, arguments: tuple[Any, ...], wrt: Any
+) -> tuple[truth.Truth | None, str]:
+    try:
+        return operator.exactly(f, arguments, wrt), ""
+    except TruthUnavailable as refusal:
+        return None, _one_line(refusal)
+
+
+def _described(target: Target, layout: Layout, arguments: tuple[Any, ...]) -> str:
+    x, data = target.split(arguments)
+    where = (
+        f"x = {np.asarray(x)[()]!s}" if layout.size == 1 and layout.is_single else layout.summary()
+    )
+    return f"{where}, and {len(data)} data argument{'s' * (len(data) > 1)}" if data else where
+
+
+# ---------------------------------------------------------------------- one row
+
+
+def _measured(
+    differentiator: Differentiator,
+    operator: _Operator,
+    f: Function,
+    arguments: tuple[Any, ...],
+    wrt: Any,
+    reference: truth.Truth | None,
+) -> tuple[tuple[str, ...], Row]:
+    """The names of a backend's entries, and its row."""
+    label = _label(differentiator)
+    try:
+        with _reservations() as warned:
+            prepared = differentiator.prepare(f, *arguments, wrt=wrt)
+            before = prepared.cost.evaluations
+            result = operator.of(prepared, arguments)
+            evaluations = prepared.cost.evaluations - before
+            estimate = _own_estimate(prepared, operator, arguments)
+            seconds = _seconds(lambda: operator.of(prepared, arguments))
+    except DiffkitError as refusal:
+        return (), Row(label, refusal=_one_line(refusal))
+    layout, leaves = flatten(result, "derivative")
+    error, digits, worst = _errors(layout, leaves, reference)
+    vector = layout.ravel(leaves)
+    row = Row(
+        backend=label,
+        value=tuple(float(v) for v in vector),
+        error_ulps=error,
+        digits=digits,
+        worst=worst,
+        estimate=estimate,
+        evaluations=evaluations,
+        operations=prepared.cost.operations,
+        seconds=seconds,
+        dtype=str(vector.dtype),
+        warning=warned[0] if warned else None,
+    )
+    return tuple(layout.entry_names()), row
+
+
+@contextmanager
+def _reservations() -> Iterator[list[str]]:
+    """Collect the warnings of ours in a list, and let the others pass at the end."""
+    ours: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DiffkitWarning)
+        try:
+            yield ours
+        finally:
+            ours += [_one_line(w.message) for w in caught if _is_ours(w)]
+    for other in caught:
+        if not _is_ours(other):
+            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+
+
+def _is_ours(warning: warnings.WarningMessage) -> bool:
+    return issubclass(warning.category, DiffkitWarning)
+
+
+def _errors(
+    layout: Layout, leaves: list[Any], reference: truth.Truth | None
+) -> tuple[float | None, float | None, str | None]:
+    """The largest error in ulps, the fewest correct digits, and the entry with the former."""
+    if reference is None:
+        return None, None, None
+    entries = [(v, leaf.dtype) for leaf in leaves for v in leaf.ravel()]
+    errors: list[tuple[float, str]] = []
+    digits: list[float] = []
+    for (value, dtype), name, enclosure in zip(
+        entries, reference.entries, reference.enclosures, strict=True
+    ):
+        if enclosure is not None:
+            errors.append((_ulps(value, enclosure, dtype), name))
+            digits.append(correct_digits(value, enclosure))
+    if not errors:
+        return None, None, None
+    error, name = max(errors, key=lambda pair: pair[0])
+    return error, min(digits), name
+
+
+def _ulps(value: Any, enclosure: Enclosure, dtype: Any) -> float:
+    """The error; from the midpoint, where the truth is known no better than that."""
+    try:
+        return ulps(value, enclosure, dtype)
+    except InvalidInput:
+        return ulps(value, enclosure.midpoint, dtype)
+
+
+def _own_estimate(
+    prepared: Prepared, operator: _Operator, arguments: tuple[Any, ...]
+) -> float | None:
+    if operator.order != 1:
+        return None
+    error = prepared.estimate(*arguments).error
+    if error is None:
+        return None
+    layout, leaves = flatten(error, "error")
+    return float(np.max(layout.ravel(leaves), initial=0.0))
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    """The median time of a few calls; of a single one where that is long."""
+    times: list[float] = []
+    while len(times) < CALLS and (not times or sum(times) + max(times) < SECONDS):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return median(times)
+
+
+def _label(differentiator: Differentiator) -> str:
+    """The backend's name, with the options that differ from their defaults."""
+    if not is_dataclass(differentiator):
+        return differentiator.name
+    options = [
+        f"{option.name}={getattr(differentiator, option.name)}"
+        for option in fields(differentiator)
+        if option.default is MISSING or getattr(differentiator, option.name) != option.default
+    ]
+    return f"{differentiator.name} ({', '.join(options)})" if options else differentiator.name
+
+
+# ---------------------------------------------------------------------- the whole
+
+
+def _summary(reference: truth.Truth | None) -> Reference | None:
+    if reference is None:
+        return None
+    layout, leaves = flatten(reference.value, "truth")
+    known = [e for e in reference.enclosures if e is not None]
+    return Reference(
+        value=tuple(float(v) for v in layout.ravel(leaves)),
+        decimals=tuple("kink" if e is None else _decimal(e) for e in reference.enclosures),
+        certified=reference.certified,
+        radius=max((float(e.radius) for e in known), default=0.0),
+        precision=reference.precision,
+        kinks=dict(reference.kinks),
+        note=reference.note,
+    )
+
+
+def _decimal(enclosure: Enclosure) -> str:
+    middle = enclosure.midpoint
+    context = Context(prec=DIGITS)
+    return str(context.divide(Decimal(middle.numerator), Decimal(middle.denominator)))
+
+
+def _disagreement(values: Sequence[tuple[float, ...]]) -> float | None:
+    """The largest relative difference between two of several vectors, in any entry."""
+    if len(values) < 2 or len({len(v) for v in values}) > 1:
+        return None
+    stacked: Array = np.array(values, float)
+    with np.errstate(all="ignore"):
+        spread = stacked.max(axis=0) - stacked.min(axis=0)
+        relative = spread / np.max(np.abs(stacked), axis=0, initial=0.0)
+    return float(np.max(np.where(spread == 0, 0.0, relative), initial=0.0))
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())
+
+
+def _duration(seconds: float) -> str:
+    for unit, name in ((1, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        if seconds >= unit:
+            return f"{seconds / unit:.3g} {name}"
+    return f"{seconds * 1e9:.3g} ns"
+
+
+def _row_from(content: dict[str, Any]) -> Row:
+    value = content["value"]
+    floats = {k: number(content[k]) for k in ("error_ulps", "digits", "estimate", "seconds")}
+    entries = None if value is None else tuple(float(v) for v in value)
+    return Row(**{**content, **floats, "value": entries})
+
+
+def _reference_from(content: dict[str, Any]) -> Reference:
+    return Reference(
+        **{
+            **content,
+            "value": tuple(float(v) for v in content["value"]),
+            "decimals": tuple(content["decimals"]),
+            "radius": float(content["radius"]),
+            "kinks": {k: (float(a), float(b)) for k, (a, b) in content["kinks"].items()},
+        }
+    )

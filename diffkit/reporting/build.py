@@ -1,0 +1,130 @@
+"""`report`: compute chapters, and write their figures, data and the page."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+from diffkit.errors import InvalidInput
+from diffkit.reporting.page import Chapter, render, stored_chapter
+
+# Every chapter in the order of reading: its name, and the module whose `chapter` makes it.
+CHAPTERS: Final[dict[str, str]] = {
+    "round-off": "diffkit.reporting.chapters.round_off",
+    "expression-swell": "diffkit.reporting.chapters.expression_swell",
+}
+
+
+def report(
+    *chapters: str,
+    out: str | os.PathLike[str] = "reports",
+    quick: bool = False,
+    jobs: int = 1,
+    progress: bool | None = None,
+) -> Path:
+    """Return the path of the page, after making the named chapters, or all of them.
+
+    Args:
+        chapters: names out of `CHAPTERS`.
+        out: the directory to write to. Chapters that are there already stay on the page;
+            files that no chapter owns are left alone.
+        quick: coarser grids and smaller cases, in seconds.
+        jobs: how many chapters to compute at once; -1 for one on each core.
+        progress: show a progress bar; None for if standard error is a terminal.
+
+    Raises:
+        InvalidInput: a chapter is unknown, `jobs` is 0, or `out` cannot be written to.
+    """
+    names = _chosen(chapters)
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs == 0:
+        raise InvalidInput(f"jobs={jobs!r} must be a number of processes, or -1 for every core")
+    folder = Path(out)
+    try:
+        for part in ("figures", "data"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        with _advance(len(names), progress) as advance:
+            for chapter in _computed(names, quick, jobs):
+                for path, text in chapter.files().items():
+                    _write(folder / path, text)
+                advance()
+        page = folder / "index.html"
+        _write(page, render(*_present(folder)))
+    except OSError as error:
+        raise InvalidInput(f"the report cannot be written to {folder}: {error}") from error
+    return page
+
+
+def make(name: str, quick: bool) -> Chapter:
+    """Return one chapter, computed."""
+    function: Callable[[bool], Chapter] = import_module(CHAPTERS[name]).chapter
+    return function(quick)
+
+
+def _chosen(names: Sequence[str]) -> list[str]:
+    unknown = [name for name in names if name not in CHAPTERS]
+    if unknown:
+        raise InvalidInput(f"unknown chapter {unknown[0]!r}; choose among {', '.join(CHAPTERS)}")
+    return [name for name in CHAPTERS if name in names or not names]
+
+
+def _computed(names: Sequence[str], quick: bool, jobs: int) -> Iterable[Chapter]:
+    """The chapters in the order of `names`, each as soon as it is ready."""
+    if jobs == 1 or len(names) == 1:
+        return (make(name, quick) for name in names)
+    from joblib import Parallel, delayed
+
+    run = Parallel(n_jobs=jobs, return_as="generator")
+    results: Iterable[Chapter] = run(delayed(make)(name, quick) for name in names)
+    return results
+
+
+@contextmanager
+def _advance(total: int, progress: bool | None) -> Iterator[Callable[[], Any]]:
+    """A progress bar on standard error, or nothing; what it yields moves it on by one."""
+    if not (sys.stderr.isatty() if progress is None else progress):
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("chapters"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("chapters", total=total)
+        yield lambda: bar.advance(task)
+
+
+def _present(folder: Path) -> tuple[list[Chapter], list[str]]:
+    """The chapters stored in the folder, and the names of those that cannot be read."""
+
+    def read(path: str) -> str:
+        return (folder / path).read_text("utf-8")
+
+    chapters, unreadable = [], []
+    for name in CHAPTERS:
+        file = folder / "data" / f"{name}.json"
+        if not file.exists():
+            continue
+        try:
+            chapters.append(stored_chapter(file.read_text("utf-8"), read))
+        except (OSError, KeyError, TypeError, ValueError, AttributeError):
+            unreadable.append(name)
+    return chapters, unreadable
+
+
+def _write(path: Path, text: str) -> None:
+    """Put a file in place whole: an interruption leaves the old one, or none."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

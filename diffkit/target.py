@@ -1,0 +1,151 @@
+"""What is differentiated, and where: the user's function, the point, and what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from diffkit.errors import InvalidInput, InvalidOutput, TracingError
+from diffkit.structure import Layout, Leaves, concrete, flatten, is_traced, map_leaves
+
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What `f` returned, as leaves."""
+
+    layout: Layout
+    leaves: Leaves
+
+    @property
+    def value(self) -> Any:
+        return self.layout.restore(self.leaves)
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where to differentiate: the leaves of `x`, and the data that go with it."""
+
+    layout: Layout
+    leaves: Leaves
+    data: tuple[Any, ...]
+
+    @property
+    def x(self) -> Any:
+        return self.layout.restore(self.leaves)
+
+
+@dataclass(frozen=True)
+class Target:
+    """`f`, and which of its positional arguments are differentiated.
+
+    Attributes:
+        f: the user's function.
+        wrt: the position, or the positions, of the differentiated arguments. With several,
+            `x` is the tuple of them.
+    """
+
+    f: Function
+    wrt: int | tuple[int, ...] = 0
+
+    @property
+    def name(self) -> str:
+        return str(getattr(self.f, "__name__", None) or type(self.f).__name__)
+
+    def split(self, arguments: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+        """Part the positional arguments into `x` and the data."""
+        positions = (self.wrt,) if isinstance(self.wrt, int) else self.wrt
+        if not positions or not all(0 <= i < len(arguments) for i in positions):
+            raise InvalidInput(
+                f"wrt={self.wrt!r} does not name positional arguments of {self.name}, which was "
+                f"given {len(arguments)}"
+            )
+        chosen = tuple(arguments[i] for i in positions)
+        data = tuple(a for i, a in enumerate(arguments) if i not in positions)
+        return (chosen[0] if isinstance(self.wrt, int) else chosen), data
+
+    def call(self, x: Any, data: tuple[Any, ...]) -> Any:
+        """Call `f` with `x` and the data back in their places."""
+        if self.wrt == 0:
+            return self.f(x, *data)
+        chosen = {self.wrt: x} if isinstance(self.wrt, int) else dict(zip(self.wrt, x, strict=True))
+        rest = iter(data)
+        count = len(chosen) + len(data)
+        return self.f(*(chosen[i] if i in chosen else next(rest) for i in range(count)))
+
+    def evaluate(self, layout: Layout, leaves: Leaves, data: tuple[Any, ...]) -> Output:
+        """Call `f` as a black box, on fresh copies of the leaves and read-only data."""
+        x = layout.restore(leaves)
+        try:
+            result = self.call(x, tuple(map_leaves(_read_only, item) for item in data))
+        except ValueError as error:
+            if "read-only" not in str(error) or not data:
+                raise
+            raise InvalidInput(
+                f"{self.name} writes into one of its data arguments; let it work on a copy"
+            ) from error
+        return self.output(result)
+
+    def output(self, result: Any) -> Output:
+        """Part what `f` returned into leaves.
+
+        Raises:
+            InvalidOutput: it is None, complex, or not made of numbers.
+        """
+        if result is None:
+            raise InvalidOutput(f"{self.name} returned None; does it lack a return statement?")
+        layout, leaves = flatten(
+            result, f"{self.name}(x)", promote_integers=True, error=InvalidOutput
+        )
+        return Output(layout, leaves)
+
+
+def point_of(target: Target, arguments: tuple[Any, ...]) -> Point:
+    """Check the positional arguments and part them into leaves and data.
+
+    Raises:
+        InvalidInput: `x` is complex, not a number, or not finite.
+    """
+    x, data = target.split(arguments)
+    layout, leaves = flatten(x, "x")
+    for leaf, array in zip(layout.leaves, leaves, strict=True):
+        finite = np.isfinite(concrete(array))
+        if not np.all(finite):
+            where = leaf.entry_name(int(np.argmin(finite)))
+            raise InvalidInput(f"{where} is not finite; there is no derivative there")
+    return Point(layout, leaves, data)
+
+
+def require_plain(point: Point, backend: str) -> None:
+    """Refuse a traced point, for backends that cannot be nested inside a derivative.
+
+    Raises:
+        TracingError: a leaf of the point is a traced value.
+    """
+    if any(is_traced(leaf) for leaf in point.leaves):
+        raise TracingError(
+            f"the {backend} backend was called on a value that is being traced; inside a "
+            "differentiated function use backend='tape'"
+        )
+
+
+def with_x_first(target: Target) -> Function:
+    """`f` as a function of `x` and the data, whatever `wrt` is."""
+
+    def function(x: Any, *data: Any) -> Any:
+        return target.call(x, data)
+
+    function.__name__ = target.name
+    return function
+
+
+def _read_only(value: Any) -> Any:
+    if not isinstance(value, np.ndarray):
+        return value
+    view = value.view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,506 @@
+"""A study of one function at one point: directional derivatives, enclosed on both sides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from diffkit.arithmetic import FlintSeries, LengthNeeded, PrecisionNeeded
+from diffkit.arithmetic.flint_series import LONGEST
+from diffkit.errors import DiffkitError, InvalidInput, TruthUnavailable
+from diffkit.measures import Enclosure, ulp
+from diffkit.structure import Layout, Leaves
+from diffkit.target import Point, Target
+from diffkit.tracing import record
+from diffkit.tracing.graph import Graph, Guard, GuardFailed
+from diffkit.tracing.to_mpmath import Interpreter
+from diffkit.truth.agreement import require_same_value
+from diffkit.truth.differences import difference
+
+Array = npt.NDArray[Any]
+Direction = tuple[tuple[int, Fraction], ...]
+"""The entries of x (by position in its raveled leaves) that move, and how fast each does."""
+Side = Enclosure | float | None
+"""A one-sided derivative: enclosed, infinite at a jump, or None where none could be enclosed."""
+
+PRECISIONS: Final = (128, 256, 512, 1024, 2048, 4096)
+RADIUS: Final = Fraction(1, 1 << 20)
+"""How wide an enclosure may be, in ulps."""
+AGREEMENT: Final = Fraction(1, 1 << 10)
+"""How far differences may be from an enclosure, in ulps."""
+NEIGHBOURS: Final = (1, 4, 64, 4096)
+"""How many floats away a branch is looked for that `f` takes on one side only."""
+FEW: Final = 4
+"""Up to how many entries of x each gets a second opinion of its own."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A derivative from the left and from the right."""
+
+    left: Side
+    right: Side
+
+    @property
+    def unresolved(self) -> bool:
+        return self.left is None or self.right is None
+
+    @property
+    def two_sided(self) -> Enclosure | None:
+        """The derivative, where those of both sides agree."""
+        left, right = self.left, self.right
+        if not isinstance(left, Enclosure) or not isinstance(right, Enclosure):
+            return None
+        gap = abs(left.midpoint - right.midpoint)
+        if gap > left.radius + right.radius:
+            return None
+        return min(left, right, key=lambda side: side.radius)
+
+
+@dataclass(frozen=True)
+class Ray:
+    """The derivatives of every output along one direction, on one side.
+
+    `one_sided` tells that the other side may differ.
+    """
+
+    slopes: list[Side]
+    one_sided: bool
+
+
+class Session:
+    """A graph at one precision: the interpreter, and all values at the point itself."""
+
+    def __init__(self, graph: Graph, leaves: Leaves, precision: int, final: bool) -> None:
+        self.arithmetic = FlintSeries(1, 0, precision, final)
+        with self.arithmetic:
+            self.interpreter = Interpreter(graph, self.arithmetic)
+            self.base = self.interpreter.base(leaves)
+        self.outputs = self.interpreter.outputs(self.base)
+
+    def ray(self, layout: Layout, direction: Direction, order: int, side: int) -> Ray:
+        """The derivatives along a direction, with series as long as it takes."""
+        A, length = self.arithmetic, order + 1
+        A.side, A.one_sided = side, False
+        while True:
+            A.length = length
+            try:
+                with A:
+                    slopes = self._slopes(layout, direction, order)
+                return Ray(slopes, A.one_sided)
+            except LengthNeeded:
+                length = min(2 * length, LONGEST)
+
+    def _slopes(self, layout: Layout, direction: Direction, order: int) -> list[Side]:
+        inputs = _moved_leaves(self.arithmetic, self.interpreter, self.base, layout, direction)
+        values = self.interpreter.moved(self.base, inputs)
+        return [
+            self._slope(here, there, order)
+            for before, after in zip(
+                self.outputs, self.interpreter.outputs(values), strict=True
+            )
+            for here, there in zip(before.flat, after.flat, strict=True)
+        ]
+
+    def _slope(self, here: Any, there: Any, order: int) -> Side:
+        A = self.arithmetic
+        here, coefficients = A.number(here), A.coefficients(there)
+        if not here.overlaps(coefficients[0]):
+            if order > 1:
+                return None
+            return math.copysign(math.inf, A.side * (1 if coefficients[0] > here else -1))
+        if len(coefficients) <= order:
+            if A.length < LONGEST:
+                raise LengthNeeded("a quotient has lost a coefficient")
+            return None
+        coefficient = coefficients[order]
+        if not coefficient.is_finite():
+            return None
+        try:
+            return Enclosure.of(coefficient * math.factorial(order))
+        except InvalidInput:  # far beyond every floating-point range
+            return None
+
+
+def _moved_leaves(
+    arithmetic: Any, interpreter: Interpreter, base: Any, layout: Layout, direction: Direction
+) -> dict[int, Array]:
+    """The leaves of x that move, with x + t v in place of the moving entries."""
+    moved: dict[int, Array] = {}
+    for position, speed in direction:
+        leaf, entry = _place(layout, position)
+        if leaf not in moved:
+            moved[leaf] = base[interpreter.graph.inputs[leaf].index].copy()
+        flat = moved[leaf].reshape(-1)
+        flat[entry] = arithmetic.variable(flat[entry], arithmetic.exact(speed))
+    return moved
+
+
+def _place(layout: Layout, position: int) -> tuple[int, int]:
+    """Which leaf, and which entry of it, holds an entry of the raveled leaves."""
+    for index, leaf in enumerate(layout.leaves):
+        if position < leaf.size:
+            return index, position
+        position -= leaf.size
+    raise AssertionError("the position lies beyond the leaves")
+
+
+class Study:
+    """A function at a point, recorded, checked, and ready to be asked for derivatives.
+
+    Attributes:
+        certified: whether all answers so far are rigorous.
+        notes: reservations about the answers so far.
+        precision: the largest precision used so far, in bits.
+        evaluations: how often a graph was evaluated so far.
+
+    Raises:
+        TruthUnavailable: `f` cannot be recorded or repeated in arbitrary precision, or its
+            exact value is far from what it computes.
+    """
+
+    def __init__(self, target: Target, point: Point) -> None:
+        self.target = target
+        self.point = point
+        self.certified = True
+        self.notes: list[str] = []
+        self.precision = 0
+        self.evaluations = 0
+        self.graph = self._recorded(point)
+        self._graphs: dict[tuple[Direction, int], Graph] = {}
+        self._sessions: dict[tuple[int, int, bool], Session] = {}
+        self._rays: dict[tuple[Direction, int, int, int, bool], Ray | None] = {}
+        self._check_value()
+        self._note_casts()
+
+    @property
+    def output_layout(self) -> Layout:
+        return self.graph.output_layout
+
+    # ------------------------------------------------------------------ recording and checking
+
+    def _recorded(self, point: Point) -> Graph:
+        try:
+            return record(self.target, point)
+        except InvalidInput:
+            raise
+        except DiffkitError as error:
+            raise TruthUnavailable(
+                f"{self.target.name} cannot be recorded, so its derivative has no reference: {error}"
+            ) from error
+
+    def _check_value(self) -> None:
+        for precision in PRECISIONS:
+            try:
+                session = self._session(self.graph, precision, precision == PRECISIONS[-1])
+                with session.arithmetic:
+                    session.interpreter.check_guards(session.base)
+                require_same_value(self.target.name, self.graph, session.outputs)
+                return
+            except PrecisionNeeded as error:
+                undecided = error
+            except GuardFailed as failed:
+                raise self._other_branch(failed.guard) from failed
+        raise TruthUnavailable(f"an outcome in {self.target.name} cannot be decided: {undecided}")
+
+    def _other_branch(self, guard: Guard) -> TruthUnavailable:
+        return TruthUnavailable(
+            f"{self.target.name} takes another course in exact arithmetic than in floating "
+            f"point at {guard.location}: the outcome there depends on rounding, or on a "
+            "side that could not be recorded"
+        )
+
+    def _note_casts(self) -> None:
+        for node in self.graph.nodes:
+            if node.primitive is not None and node.primitive.name == "astype" and node.active:
+                source = np.asarray(node.inputs[0].value).dtype
+                if node.static["dtype"].itemsize < source.itemsize:
+                    self._note(
+                        f"the cast to {node.static['dtype']} at {node.location} counts as the "
+                        "identity"
+                    )
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+    # ------------------------------------------------------------------ answers
+
+    def value(self, dtypes: Sequence[Any]) -> list[Entry]:
+        """The value of every output, enclosed."""
+        found: list[Side] = []
+        for precision in PRECISIONS:
+            found = [
+                Enclosure.of(ball) if ball.is_finite() else None for ball in self._balls(precision)
+            ]
+            if all(map(_is_narrow, found, dtypes)):
+                break
+        return [Entry(side, side) for side in found]
+
+    def _balls(self, precision: int) -> list[Any]:
+        session = self._session(self.graph, precision, precision == PRECISIONS[-1])
+        A = session.arithmetic
+        return [A.number(x) for array in session.outputs for x in array.flat]
+
+    def entries(
+        self, terms: Sequence[tuple[Fraction, Direction]], order: int, dtypes: Sequence[Any]
+    ) -> list[Entry]:
+        """A weighted sum of derivatives along directions, for every output.
+
+        Raises:
+            TruthUnavailable: the two ways to compute it disagree, or a branch is undecidable.
+        """
+        right, one_sided = self._side(terms, order, dtypes, 1)
+        left = self._side(terms, order, dtypes, -1)[0] if one_sided else _mirrored(right)
+        if self.point.layout.size <= FEW:
+            self._second_opinion(terms, order, dtypes, right, 1)
+            if one_sided:
+                self._second_opinion(terms, order, dtypes, left, -1)
+        return [Entry(a, b) for a, b in zip(left, right, strict=True)]
+
+    def examine_other_directions(
+        self, by_column: Sequence[Sequence[Entry]], dtypes: Sequence[Any]
+    ) -> None:
+        """Check partial derivatives against the derivative along a direction of general position.
+
+        It gets a second opinion. Where the partial derivatives exist and do not add up to it,
+        the function is not differentiable: a note says so.
+
+        Args:
+            by_column: for each entry of x the partial derivatives of every output.
+            dtypes: of every output's derivative.
+        """
+        if self.point.layout.size < 2:
+            return
+        direction = _general_direction(self.point.layout.size)
+        found = self.entries([(Fraction(1), direction)], 1, dtypes)
+        if self.point.layout.size > FEW:
+            self._confirm(direction, dtypes, found)
+        for output, along in enumerate(found):
+            parts = [column[output].two_sided for column in by_column]
+            if all(part is not None for part in parts):
+                self._compare_sum(direction, [p for p in parts if p is not None], along)
+
+    def _confirm(
+        self, direction: Direction, dtypes: Sequence[Any], found: Sequence[Entry]
+    ) -> None:
+        terms = [(Fraction(1), direction)]
+        self._second_opinion(terms, 1, dtypes, [entry.right for entry in found], 1)
+        if any(entry.two_sided is None for entry in found):
+            self._second_opinion(terms, 1, dtypes, [entry.left for entry in found], -1)
+
+    def _compare_sum(
+        self, direction: Direction, parts: Sequence[Enclosure], along: Entry
+    ) -> None:
+        total = sum(v * p.midpoint for (_, v), p in zip(direction, parts, strict=True))
+        radius = sum(abs(v) * p.radius for (_, v), p in zip(direction, parts, strict=True))
+        slope = along.two_sided
+        if slope is None or abs(slope.midpoint - total) > slope.radius + radius:
+            self.certified = False
+            self._note(
+                f"{self.target.name} has partial derivatives here but is not differentiable: its "
+                "slope along other directions is not what they add up to"
+            )
+
+    # ------------------------------------------------------------------ rays
+
+    def _side(
+        self,
+        terms: Sequence[tuple[Fraction, Direction]],
+        order: int,
+        dtypes: Sequence[Any],
+        side: int,
+    ) -> tuple[list[Side], bool]:
+        """The weighted sum on one side, precise enough, and whether the sides may differ."""
+        slopes: list[Side] = [None] * len(dtypes)
+        one_sided = False
+        for precision in PRECISIONS:
+            rays = [self._ray(direction, order, side, precision) for _, direction in terms]
+            if any(ray is None for ray in rays):
+                continue
+            known = [ray for ray in rays if ray is not None]
+            one_sided = any(ray.one_sided for ray in known)
+            weights = [weight for weight, _ in terms]
+            slopes = [
+                _weighted(weights, [ray.slopes[i] for ray in known]) for i in range(len(dtypes))
+            ]
+            if all(map(_is_narrow, slopes, dtypes)):
+                break
+        return slopes, one_sided
+
+    def _ray(self, direction: Direction, order: int, side: int, precision: int) -> Ray | None:
+        """The derivatives along a direction; None where the precision does not decide enough.
+
+        Raises:
+            TruthUnavailable: not even the highest precision does.
+        """
+        key = (direction, order, side, precision)
+        if key not in self._rays:
+            final = precision == PRECISIONS[-1]
+            try:
+                self._rays[key] = self._attempt(direction, order, side, precision, False)
+            except PrecisionNeeded as error:
+                self._rays[key] = self._last_attempt(key, error) if final else None
+        return self._rays[key]
+
+    def _last_attempt(
+        self, key: tuple[Direction, int, int, int], undecided: PrecisionNeeded
+    ) -> Ray:
+        try:
+            ray = self._attempt(*key, True)
+        except PrecisionNeeded as error:
+            raise TruthUnavailable(
+                f"an outcome in {self.target.name} cannot be decided with {key[-1]} bits: {error}"
+            ) from undecided
+        self.certified = False
+        self._note(
+            f"values that agree to {key[-1]} bits, where the larger or smaller was chosen, are "
+            "taken to be equal"
+        )
+        return ray
+
+    def _attempt(
+        self, direction: Direction, order: int, side: int, precision: int, final: bool
+    ) -> Ray:
+        """A ray by the recording that holds on this side, made at a neighbouring point if need be."""
+        known = self._graphs.get((direction, side))
+        failed: GuardFailed | None = None
+        for graph in [known] if known else self._candidates(direction, side):
+            session = self._session(graph, precision, final)
+            self.evaluations += 1
+            try:
+                ray = session.ray(self.point.layout, direction, order, side)
+            except GuardFailed as error:
+                failed = failed or error
+                continue
+            self._graphs[direction, side] = graph
+            one_sided = ray.one_sided or graph is not self.graph
+            return Ray(ray.slopes, one_sided)
+        assert failed is not None
+        raise self._other_branch(failed.guard)
+
+    def _candidates(self, direction: Direction, side: int) -> Iterator[Graph]:
+        yield self.graph
+        for count in NEIGHBOURS:
+            leaves = self._nudged(direction, side, count)
+            try:
+                yield record(self.target, Point(self.point.layout, leaves, self.point.data))
+            except DiffkitError:
+                continue
+
+    def _nudged(self, direction: Direction, side: int, count: int) -> Leaves:
+        """The leaves of a point some floats away."""
+        leaves = [np.array(leaf) for leaf in self.point.leaves]
+        for position, speed in direction:
+            leaf, entry = _place(self.point.layout, position)
+            flat = leaves[leaf].reshape(-1)
+            target = flat.dtype.type(math.copysign(math.inf, side * speed))
+            step = np.nextafter(flat[entry], target) - flat[entry]
+            flat[entry] += count * step
+        return leaves
+
+    def _session(self, graph: Graph, precision: int, final: bool) -> Session:
+        key = (id(graph), precision, final)
+        if key not in self._sessions:
+            self._sessions[key] = Session(graph, self.point.leaves, precision, final)
+            self.evaluations += 1
+        self.precision = max(self.precision, precision)
+        return self._sessions[key]
+
+    # ------------------------------------------------------------------ second opinion
+
+    def _second_opinion(
+        self,
+        terms: Sequence[tuple[Fraction, Direction]],
+        order: int,
+        dtypes: Sequence[Any],
+        slopes: Sequence[Side],
+        side: int,
+    ) -> None:
+        """Compare with high-precision differences, with smaller steps until they agree.
+
+        Raises:
+            TruthUnavailable: they never do.
+        """
+        enclosed = [s for s in slopes if isinstance(s, Enclosure)]
+        if not enclosed:
+            return
+        vanishing = any(s.midpoint == 0 for s in enclosed)
+        for digits in (400,) if vanishing else (30, 120, 400):
+            sums = self._differences(terms, order, side, digits)
+            if sums is not None and all(
+                _agree(total, slope, dtype)
+                for total, slope, dtype in zip(sums, slopes, dtypes, strict=True)
+            ):
+                return
+        raise TruthUnavailable(
+            f"Taylor arithmetic and high-precision differences disagree on a derivative of "
+            f"{self.target.name}; please report this"
+        )
+
+    def _differences(
+        self, terms: Sequence[tuple[Fraction, Direction]], order: int, side: int, digits: int
+    ) -> list[Fraction | None] | None:
+        sums: list[Fraction | None] = []
+        for weight, direction in terms:
+            graph = self._graphs[direction, side] if side < 0 else self._right(direction)
+            self.evaluations += order + 1
+            found = difference(graph, self.point, direction, order, side, digits)
+            if found is None:
+                return None
+            scaled = [None if d is None else weight * d for d in found]
+            sums = (
+                [None if a is None or b is None else a + b for a, b in zip(sums, scaled, strict=True)]
+                if sums
+                else scaled
+            )
+        return sums
+
+    def _right(self, direction: Direction) -> Graph:
+        return self._graphs[direction, 1]
+
+
+def _mirrored(right: Sequence[Side]) -> list[Side]:
+    """The left side of a function that is even about a jump, or has none."""
+    return [side if isinstance(side, Enclosure) or side is None else -side for side in right]
+
+
+def _weighted(weights: Sequence[Fraction], slopes: Sequence[Side]) -> Side:
+    """The weighted sum; infinite where one term is."""
+    midpoint = radius = Fraction(0)
+    for weight, slope in zip(weights, slopes, strict=True):
+        if not isinstance(slope, Enclosure):
+            return slope if slope is None or len(slopes) == 1 else None
+        midpoint += weight * slope.midpoint
+        radius += abs(weight) * slope.radius
+    return Enclosure(midpoint, radius)
+
+
+def _is_narrow(side: Side, dtype: Any) -> bool:
+    if isinstance(side, Enclosure):
+        return side.radius <= RADIUS * ulp(side.midpoint, dtype)
+    return side is not None
+
+
+def _agree(total: Fraction | None, slope: Side, dtype: Any) -> bool:
+    if not isinstance(slope, Enclosure):
+        return True
+    if total is None:
+        return False
+    return abs(total - slope.midpoint) <= AGREEMENT * ulp(slope.midpoint, dtype)
+
+
+def _general_direction(size: int) -> Direction:
+    """Speeds between 1/2 and 3/2 of varying sign, no two near each other in a simple ratio."""
+    golden = 0x9E3779B1
+    speeds = [((i + 1) * golden) % (1 << 32) for i in range(size)]
+    return tuple(
+        (i, Fraction((1 << 10) + (s >> 21), 1 << 11) * (-1 if s & (1 << 16) else 1))
+        for i, s in enumerate(speeds)
+    )
