@@ -342,7 +342,7 @@ class Prepared:
         _, undefined = assembled(output.leaves, output.layout)
         if undefined or bad:
             name, method = self.target.name, self.differentiator.name
-            raise non_finite(name, method, undefined + bad, derivative)
+            raise non_finite(name, method, bad or undefined, derivative)
         return derivative
 
     def _product(

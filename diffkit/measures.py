@@ -17,7 +17,6 @@ import numpy as np
 
 from diffkit.errors import InvalidInput
 
-
 _FURTHEST: Final = 100_000
 """Beyond 2^this, and below its reciprocal, numbers are not written out."""
 

@@ -89,20 +89,19 @@ def floats(A, x):
 
 
 def derivatives(f, x, orders):
-    """Central differences at 1000 digits, far more accurate than the comparisons need."""
-    with mp.workdps(1000):
+    """Central differences with so many digits that the comparisons need far fewer."""
+    with mp.workdps(300 if 1e-30 < abs(x) < 100 else 1000):
         x = mp.mpf(x)
-        h = (abs(x) or 1) * mp.mpf(10) ** -80
+        h = (abs(x) or 1) * mp.mpf(10) ** -50
         for k in range(orders + 1):
             terms = [
-                (-1) ** j * mp.binomial(k, j) * f(x + (mp.mpf(k) / 2 - j) * h)
-                for j in range(k + 1)
+                (-1) ** j * mp.binomial(k, j) * f(x + (mp.mpf(k) / 2 - j) * h) for j in range(k + 1)
             ]
             yield rational(mp.fsum(terms) / h**k)
 
 
 def close(a, b, digits=40):
-    return abs(a - b) <= Fraction(1, 10**digits) * max(abs(b), Fraction(1, 10**400))
+    return abs(a - b) <= Fraction(1, 10**digits) * (abs(b) if a else Fraction(1, 10**80))
 
 
 @pytest.mark.parametrize(("name", "f", "x"), CASES, ids=IDS)
@@ -237,7 +236,7 @@ def test_impossible_series_are_refused(options):
 
 def test_integer_powers_are_exact_for_negative_bases_and_zero():
     assert [c.midpoint for c in series("power", -2.0, 3.0, length=3)] == [-8, 12, -6]
-    assert [c.midpoint for c in series("power", -2.0, -1.0, length=3)][0] == Fraction(-1, 2)
+    assert series("power", -2.0, -1.0, length=3)[0].midpoint == Fraction(-1, 2)
     assert [c.midpoint for c in series("power", 0.0, 2.0, length=3)] == [0, 0, 1]
     assert [c.midpoint for c in series("power", 0.0, 0.0, length=2)] == [1, 0]
     assert series("power", 1.0, 2.0**40, length=1)[0].midpoint == 1

@@ -232,7 +232,7 @@ def test_a_notebook_gets_escaped_html() -> None:
     def f(x: Any) -> Any:
         return x * x
 
-    f.__qualname__ = "<script>alert(1)</script>"
+    f.__name__ = f.__qualname__ = "<script>alert(1)</script>"
     html = dk.compare(f, 1.0)._repr_html_()
     assert "<script>" not in html
     assert "&lt;script&gt;" in html

@@ -173,7 +173,7 @@ def test_entries_have_readable_names_each_once() -> None:
 
 
 def test_the_compiled_code_holds_generated_names_only() -> None:
-    from diffkit.backends.symbolic_code import compiled
+    from diffkit.backends.symbolic.code import compiled
 
     graph = trace(lambda p: np.sin(p["exec('boom')"]) * 0.1, {"exec('boom')": 1.0})
     program = to_sympy(graph, [], budget=100)
@@ -245,6 +245,23 @@ def test_new_data_are_not_derived_again(monkeypatch: pytest.MonkeyPatch) -> None
     np.testing.assert_array_equal(p.gradient(np.zeros(2), np.array([4.0, 5.0])), [4.0, 5.0])
 
 
+def test_nested_data_are_named_by_their_keys_and_masks_choose() -> None:
+    def f(x: Any, options: Any) -> Any:
+        return np.sum(np.where(options["mask"], options["scales"][0] * x, x**2))
+
+    options = {"mask": np.array([True, False]), "scales": [2.5, "ignored"]}
+    p = prepared(f, np.ones(2), options)
+    names = {str(symbol) for symbol in p.constants}
+    assert names == {"options_mask_0", "options_mask_1", "options_scales_0"}
+    np.testing.assert_array_equal(p.gradient(np.array([1.0, 3.0]), options), [2.5, 6.0])
+
+
+def test_a_function_whose_parameters_cannot_be_told() -> None:
+    p = prepared(np.multiply, 2.0, 3.0)
+    assert {str(s) for s in p.expression.free_symbols} <= {"x1", "x2", "data0"}
+    assert p.gradient(2.0, 3.0) == 3.0
+
+
 def test_what_depends_on_data_alone_may_be_anything() -> None:
     def f(x: Any, y: Any) -> Any:
         return np.sum(np.eye(3)[y] * x) + np.sum(np.sort(y)) * x[0]
@@ -303,6 +320,16 @@ def test_where_becomes_piecewise() -> None:
     p = prepared(lambda x: np.where(x > 1, x**2, 3 * x), 2.0)
     assert p.expression == sp.Piecewise((2 * X, X > 1), (3, True))
     assert (p.derivative(2.0), p.derivative(0.5)) == (4.0, 3.0)
+
+
+@pytest.mark.parametrize("x", [-2.0, -0.5, 0.5, 2.0])
+def test_conditions_are_joined(x: float) -> None:
+    def f(t: Any) -> Any:
+        first = np.where((t > 0) & (t < 1) | ~(t > -1), t**2, t)
+        return np.where(np.logical_xor(t > 1, t > 0), 3 * first, first)
+
+    factor = 3 if 0 < x <= 1 else 1
+    assert derivative(f, x) == factor * (2 * x if 0 < x < 1 or x <= -1 else 1)
 
 
 def test_a_branch_not_taken_does_no_harm() -> None:

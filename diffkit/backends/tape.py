@@ -260,7 +260,9 @@ def _push_forward(run: _Run) -> Callable[[Leaves], Leaves]:
     """The forward product: the pullback is linear in the cotangent, so transpose it."""
     layout = run.output.layout
     with Trace() as running:
-        weights = [running.input(zero) for zero in layout.cast(layout.zeros())]
+        # Ones, because zeros would pass for cotangents that nothing flows back from.
+        ones = [np.ones(leaf.shape, leaf.dtype) for leaf in layout.leaves]
+        weights = [running.input(one) for one in layout.cast(ones)]
         nodes = [weight.node for weight in weights]
         pulled = run.pull_back(weights)
         outputs = [

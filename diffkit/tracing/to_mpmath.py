@@ -211,7 +211,8 @@ def _on_each_entry(
         except ZeroDivisionError:
             return A.infinite(0)
 
-    return np.frompyfunc(entry, count, 1)
+    on_each: Callable[..., Any] = np.frompyfunc(entry, count, 1)
+    return on_each
 
 
 def _boxed(value: Any) -> Array:

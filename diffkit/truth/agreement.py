@@ -84,7 +84,9 @@ def _rounded(x: Any) -> Any:
     if not x.is_finite():
         return np.longdouble(float(x.mid())) if not x.is_nan() else np.longdouble(np.nan)
     high = float(x.mid())
-    return np.longdouble(high) + np.longdouble(float((x - high).mid())) if np.isfinite(high) else high
+    return (
+        np.longdouble(high) + np.longdouble(float((x - high).mid())) if np.isfinite(high) else high
+    )
 
 
 def _scale(graph: Graph) -> float:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from diffkit.arithmetic import MultiPrecision
-from diffkit.interface import Point
 from diffkit.measures import Enclosure
 from diffkit.structure import Layout
+from diffkit.target import Point
 from diffkit.tracing.graph import Graph, GuardFailed
 from diffkit.tracing.to_mpmath import Interpreter
 
@@ -48,9 +48,11 @@ def difference(
             return None
         outputs = [A.number(x) for array in interpreter.outputs(values) for x in array.flat]
         weight = (-1) ** (order - j) * math.comb(order, j)
-        totals = [weight * x for x in outputs] if j == 0 else [
-            t + weight * x for t, x in zip(totals, outputs, strict=True)
-        ]
+        totals = (
+            [weight * x for x in outputs]
+            if j == 0
+            else [t + weight * x for t, x in zip(totals, outputs, strict=True)]
+        )
     return [
         Enclosure.of(t / step**order).midpoint if A.context.isfinite(t) else None for t in totals
     ]

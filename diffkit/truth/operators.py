@@ -15,7 +15,8 @@ from diffkit.errors import InvalidInput, InvalidOutput, TruthUnavailable
 from diffkit.measures import Enclosure, nearest
 from diffkit.structure import Layout
 from diffkit.target import Function, Target, point_of
-from diffkit.truth.study import Direction, Entry, Study
+from diffkit.truth.rays import Direction, Entry
+from diffkit.truth.study import Study
 
 Positions = int | tuple[int, ...]
 

@@ -4,151 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
-from diffkit.arithmetic import FlintSeries, LengthNeeded, PrecisionNeeded
-from diffkit.arithmetic.flint_series import LONGEST
+from diffkit.arithmetic import PrecisionNeeded
 from diffkit.errors import DiffkitError, InvalidInput, TruthUnavailable
 from diffkit.measures import Enclosure, ulp
 from diffkit.structure import Layout, Leaves
 from diffkit.target import Point, Target
 from diffkit.tracing import record
 from diffkit.tracing.graph import Graph, Guard, GuardFailed
-from diffkit.tracing.to_mpmath import Interpreter
 from diffkit.truth.agreement import require_same_value
 from diffkit.truth.differences import difference
-
-Array = npt.NDArray[Any]
-Direction = tuple[tuple[int, Fraction], ...]
-"""The entries of x (by position in its raveled leaves) that move, and how fast each does."""
-Side = Enclosure | float | None
-"""A one-sided derivative: enclosed, infinite at a jump, or None where none could be enclosed."""
+from diffkit.truth.rays import Direction, Entry, Ray, Session, Side, place, weighted
 
 PRECISIONS: Final = (128, 256, 512, 1024, 2048, 4096)
 RADIUS: Final = Fraction(1, 1 << 20)
 """How wide an enclosure may be, in ulps."""
 AGREEMENT: Final = Fraction(1, 1 << 10)
 """How far differences may be from an enclosure, in ulps."""
+STEPS: Final = (30, 120, 400, 1600)
+"""The steps of differences, as negative powers of ten, tried until they are small enough."""
 NEIGHBOURS: Final = (1, 4, 64, 4096)
 """How many floats away a branch is looked for that `f` takes on one side only."""
 FEW: Final = 4
 """Up to how many entries of x each gets a second opinion of its own."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A derivative from the left and from the right."""
-
-    left: Side
-    right: Side
-
-    @property
-    def unresolved(self) -> bool:
-        return self.left is None or self.right is None
-
-    @property
-    def two_sided(self) -> Enclosure | None:
-        """The derivative, where those of both sides agree."""
-        left, right = self.left, self.right
-        if not isinstance(left, Enclosure) or not isinstance(right, Enclosure):
-            return None
-        gap = abs(left.midpoint - right.midpoint)
-        if gap > left.radius + right.radius:
-            return None
-        return min(left, right, key=lambda side: side.radius)
-
-
-@dataclass(frozen=True)
-class Ray:
-    """The derivatives of every output along one direction, on one side.
-
-    `one_sided` tells that the other side may differ.
-    """
-
-    slopes: list[Side]
-    one_sided: bool
-
-
-class Session:
-    """A graph at one precision: the interpreter, and all values at the point itself."""
-
-    def __init__(self, graph: Graph, leaves: Leaves, precision: int, final: bool) -> None:
-        self.arithmetic = FlintSeries(1, 0, precision, final)
-        with self.arithmetic:
-            self.interpreter = Interpreter(graph, self.arithmetic)
-            self.base = self.interpreter.base(leaves)
-        self.outputs = self.interpreter.outputs(self.base)
-
-    def ray(self, layout: Layout, direction: Direction, order: int, side: int) -> Ray:
-        """The derivatives along a direction, with series as long as it takes."""
-        A, length = self.arithmetic, order + 1
-        A.side, A.one_sided = side, False
-        while True:
-            A.length = length
-            try:
-                with A:
-                    slopes = self._slopes(layout, direction, order)
-                return Ray(slopes, A.one_sided)
-            except LengthNeeded:
-                length = min(2 * length, LONGEST)
-
-    def _slopes(self, layout: Layout, direction: Direction, order: int) -> list[Side]:
-        inputs = _moved_leaves(self.arithmetic, self.interpreter, self.base, layout, direction)
-        values = self.interpreter.moved(self.base, inputs)
-        return [
-            self._slope(here, there, order)
-            for before, after in zip(
-                self.outputs, self.interpreter.outputs(values), strict=True
-            )
-            for here, there in zip(before.flat, after.flat, strict=True)
-        ]
-
-    def _slope(self, here: Any, there: Any, order: int) -> Side:
-        A = self.arithmetic
-        here, coefficients = A.number(here), A.coefficients(there)
-        if not here.overlaps(coefficients[0]):
-            if order > 1:
-                return None
-            return math.copysign(math.inf, A.side * (1 if coefficients[0] > here else -1))
-        if len(coefficients) <= order:
-            if A.length < LONGEST:
-                raise LengthNeeded("a quotient has lost a coefficient")
-            return None
-        coefficient = coefficients[order]
-        if not coefficient.is_finite():
-            return None
-        try:
-            return Enclosure.of(coefficient * math.factorial(order))
-        except InvalidInput:  # far beyond every floating-point range
-            return None
-
-
-def _moved_leaves(
-    arithmetic: Any, interpreter: Interpreter, base: Any, layout: Layout, direction: Direction
-) -> dict[int, Array]:
-    """The leaves of x that move, with x + t v in place of the moving entries."""
-    moved: dict[int, Array] = {}
-    for position, speed in direction:
-        leaf, entry = _place(layout, position)
-        if leaf not in moved:
-            moved[leaf] = base[interpreter.graph.inputs[leaf].index].copy()
-        flat = moved[leaf].reshape(-1)
-        flat[entry] = arithmetic.variable(flat[entry], arithmetic.exact(speed))
-    return moved
-
-
-def _place(layout: Layout, position: int) -> tuple[int, int]:
-    """Which leaf, and which entry of it, holds an entry of the raveled leaves."""
-    for index, leaf in enumerate(layout.leaves):
-        if position < leaf.size:
-            return index, position
-        position -= leaf.size
-    raise AssertionError("the position lies beyond the leaves")
 
 
 class Study:
@@ -175,7 +57,7 @@ class Study:
         self.graph = self._recorded(point)
         self._graphs: dict[tuple[Direction, int], Graph] = {}
         self._sessions: dict[tuple[int, int, bool], Session] = {}
-        self._rays: dict[tuple[Direction, int, int, int, bool], Ray | None] = {}
+        self._rays: dict[tuple[Direction, int, int, int], Ray | None] = {}
         self._check_value()
         self._note_casts()
 
@@ -192,7 +74,7 @@ class Study:
             raise
         except DiffkitError as error:
             raise TruthUnavailable(
-                f"{self.target.name} cannot be recorded, so its derivative has no reference: {error}"
+                f"{self.target.name} cannot be recorded, so there is no reference: {error}"
             ) from error
 
     def _check_value(self) -> None:
@@ -202,6 +84,7 @@ class Study:
                 with session.arithmetic:
                     session.interpreter.check_guards(session.base)
                 require_same_value(self.target.name, self.graph, session.outputs)
+                self._note_overflow()
                 return
             except PrecisionNeeded as error:
                 undecided = error
@@ -215,6 +98,10 @@ class Study:
             f"point at {guard.location}: the outcome there depends on rounding, or on a "
             "side that could not be recorded"
         )
+
+    def _note_overflow(self) -> None:
+        if not all(np.all(np.isfinite(node.value)) for node in self.graph.outputs):
+            self._note(f"the value of {self.target.name} is not finite in floating point")
 
     def _note_casts(self) -> None:
         for node in self.graph.nodes:
@@ -287,17 +174,13 @@ class Study:
             if all(part is not None for part in parts):
                 self._compare_sum(direction, [p for p in parts if p is not None], along)
 
-    def _confirm(
-        self, direction: Direction, dtypes: Sequence[Any], found: Sequence[Entry]
-    ) -> None:
+    def _confirm(self, direction: Direction, dtypes: Sequence[Any], found: Sequence[Entry]) -> None:
         terms = [(Fraction(1), direction)]
         self._second_opinion(terms, 1, dtypes, [entry.right for entry in found], 1)
         if any(entry.two_sided is None for entry in found):
             self._second_opinion(terms, 1, dtypes, [entry.left for entry in found], -1)
 
-    def _compare_sum(
-        self, direction: Direction, parts: Sequence[Enclosure], along: Entry
-    ) -> None:
+    def _compare_sum(self, direction: Direction, parts: Sequence[Enclosure], along: Entry) -> None:
         total = sum(v * p.midpoint for (_, v), p in zip(direction, parts, strict=True))
         radius = sum(abs(v) * p.radius for (_, v), p in zip(direction, parts, strict=True))
         slope = along.two_sided
@@ -328,7 +211,7 @@ class Study:
             one_sided = any(ray.one_sided for ray in known)
             weights = [weight for weight, _ in terms]
             slopes = [
-                _weighted(weights, [ray.slopes[i] for ray in known]) for i in range(len(dtypes))
+                weighted(weights, [ray.slopes[i] for ray in known]) for i in range(len(dtypes))
             ]
             if all(map(_is_narrow, slopes, dtypes)):
                 break
@@ -368,7 +251,7 @@ class Study:
     def _attempt(
         self, direction: Direction, order: int, side: int, precision: int, final: bool
     ) -> Ray:
-        """A ray by the recording that holds on this side, made at a neighbouring point if need be."""
+        """A ray by the recording that holds on this side, made at a point nearby if need be."""
         known = self._graphs.get((direction, side))
         failed: GuardFailed | None = None
         for graph in [known] if known else self._candidates(direction, side):
@@ -398,7 +281,7 @@ class Study:
         """The leaves of a point some floats away."""
         leaves = [np.array(leaf) for leaf in self.point.leaves]
         for position, speed in direction:
-            leaf, entry = _place(self.point.layout, position)
+            leaf, entry = place(self.point.layout, position)
             flat = leaves[leaf].reshape(-1)
             target = flat.dtype.type(math.copysign(math.inf, side * speed))
             step = np.nextafter(flat[entry], target) - flat[entry]
@@ -432,7 +315,7 @@ class Study:
         if not enclosed:
             return
         vanishing = any(s.midpoint == 0 for s in enclosed)
-        for digits in (400,) if vanishing else (30, 120, 400):
+        for digits in STEPS[2:] if vanishing else STEPS:
             sums = self._differences(terms, order, side, digits)
             if sums is not None and all(
                 _agree(total, slope, dtype)
@@ -456,7 +339,10 @@ class Study:
                 return None
             scaled = [None if d is None else weight * d for d in found]
             sums = (
-                [None if a is None or b is None else a + b for a, b in zip(sums, scaled, strict=True)]
+                [
+                    None if a is None or b is None else a + b
+                    for a, b in zip(sums, scaled, strict=True)
+                ]
                 if sums
                 else scaled
             )
@@ -469,17 +355,6 @@ class Study:
 def _mirrored(right: Sequence[Side]) -> list[Side]:
     """The left side of a function that is even about a jump, or has none."""
     return [side if isinstance(side, Enclosure) or side is None else -side for side in right]
-
-
-def _weighted(weights: Sequence[Fraction], slopes: Sequence[Side]) -> Side:
-    """The weighted sum; infinite where one term is."""
-    midpoint = radius = Fraction(0)
-    for weight, slope in zip(weights, slopes, strict=True):
-        if not isinstance(slope, Enclosure):
-            return slope if slope is None or len(slopes) == 1 else None
-        midpoint += weight * slope.midpoint
-        radius += abs(weight) * slope.radius
-    return Enclosure(midpoint, radius)
 
 
 def _is_narrow(side: Side, dtype: Any) -> bool:

@@ -39,7 +39,8 @@ class Limit:
         value: the derivative; infinite where the quotient grows like a power of 1/h.
         error: the estimate of its absolute error.
         status: `converged`, `kink` or `unresolved`, or `domain` where no quotient was finite.
-        step: the last step; None where none was of the method's own choice.
+        step: the step at which the last entry found its best; None where none was of the
+            method's own choice.
     """
 
     value: Array
@@ -120,6 +121,7 @@ class Search:
         self.suspect = np.zeros(size, bool)
         self.kink = np.zeros(size, bool)
         self.age = np.zeros(size, int)
+        self.reached: Any = None
         self.drowned = np.zeros(size, bool)  # steps so short that rounding hides all change
         self.bend_unit = quotient.unit
 
@@ -148,6 +150,8 @@ class Search:
         self.value = np.where(better, value, self.value)
         self.error = np.where(better, error, self.error)
         self.age = np.where(better, 0, self.age + 1)
+        if better.any():
+            self.reached = step
         self.suspect = bent & open_
         self.settled |= settled & open_ & ~bent
         self._confirm_kinks(step, sample)
@@ -261,9 +265,7 @@ class Search:
         status = np.where(trusted, "converged", "unresolved")
         status = np.where(self.kink, "kink", status)
         error = np.where(np.isinf(value), np.inf, self.error)
-        return Limit(
-            value, error, np.where(seen | ~missing, status, "domain"), self.table.steps[-1]
-        )
+        return Limit(value, error, np.where(seen | ~missing, status, "domain"), self.reached)
 
     def _trustworthy(self) -> Array:
         """Whether the error is what rounding explains, or tolerable."""

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 DEEPEST_TABLE = 12  # columns; further ones would only amplify rounding
 PACE = 16  # a table of first derivatives ends at about this fraction of where it should begin
-DOUBTFUL = ("kink", "unresolved")
 
 Build = Callable[[str], Quotient]
 
@@ -156,14 +155,19 @@ class Task:
         return self.options.order
 
     def _reserve(self, limits: Sequence[Limit], names: Sequence[str]) -> None:
-        """Warn of finite values that are not to be trusted, beside the largest of them all."""
+        """Warn of finite values that are not to be trusted.
+
+        Not of one whose error is nothing beside the largest of the values: the second derivative
+        by two variables that do not meet is zero, and has no digits to be lost.
+        """
         sizes = [abs(v[np.isfinite(v)]).max(initial=0) for v in (found.value for found in limits)]
         negligible = np.sqrt(np.finfo(self.dtype).eps) * max(sizes, default=0)
         doubtful = [
             f"{name} ({status}, error about {error:.1e})"
             for name, found in zip(names, limits, strict=True)
             for value, error, status in zip(found.value, found.error, found.status, strict=True)
-            if status in DOUBTFUL and np.isfinite(value) and not error <= negligible
+            if np.isfinite(value)
+            and (status == "kink" or (status == "unresolved" and not error <= negligible))
         ]
         if doubtful:
             more = f" and {len(doubtful) - 5} more" if len(doubtful) > 5 else ""

@@ -106,7 +106,7 @@ def _logistic(largest: int) -> Section:
         return Curve(label, n, [getattr(s, name) or np.nan for s in sizes], colour)
 
     panel = Panel(
-        "l₁ = x, l₍ₙ₊₁₎ = 4 lₙ (1 - lₙ)",
+        "logistic map, l → 4 l (1 - l)",
         "n, iterate of the logistic map",
         "operations",
         (

@@ -16,8 +16,8 @@ from diffkit.target import Output, Point, Target, require_plain
 from diffkit.tracing.recording import outside_state
 
 if TYPE_CHECKING:
-    from diffkit.backends.symbolic_code import Code
-    from diffkit.backends.symbolic_program import Batch, Recorded
+    from diffkit.backends.symbolic.code import Code
+    from diffkit.backends.symbolic.program import Batch, Recorded
     from diffkit.tracing.to_sympy import Condition
 
 PROGRAMS_KEPT: Final = 8
@@ -149,7 +149,7 @@ class SymbolicPrepared(Prepared):
 
     def _batches(self, point: Point) -> list[Batch]:
         """The points (one per sample) with the programs that hold there."""
-        from diffkit.backends.symbolic_program import Recorded
+        from diffkit.backends.symbolic.program import Recorded
 
         waiting = _rows(point) if self._by_sample else [point]
         batches: list[Batch] = []
@@ -202,7 +202,7 @@ class SymbolicPrepared(Prepared):
 
     def latex(self) -> str:
         """Return the LaTeX source of `expression`, one line per array of a nested structure."""
-        from diffkit.backends.symbolic_display import latex
+        from diffkit.backends.symbolic.display import latex
 
         return latex(self.expression)
 

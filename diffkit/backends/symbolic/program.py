@@ -13,9 +13,9 @@ from typing import Any, Final
 import numpy as np
 import sympy as sp
 
-from diffkit.backends.symbolic_code import Code, compiled
-from diffkit.backends.symbolic_display import arranged, derivative_trees, folded
-from diffkit.backends.symbolic_rules import Derivatives
+from diffkit.backends.symbolic.code import Code, compiled
+from diffkit.backends.symbolic.display import arranged, derivative_trees, folded
+from diffkit.backends.symbolic.rules import Derivatives
 from diffkit.errors import UnsupportedOperation
 from diffkit.structure import Leaves
 from diffkit.target import Point, Target
