@@ -49,7 +49,8 @@ def diagnose(
     if np.ndim(given) == 2 and explains(reference.reshape(given.shape[::-1]).T):
         return "it is transposed before it is reshaped"
     order = np.sort(flat), np.sort(right)
-    if np.all(np.abs(order[0] - order[1]) <= SIMILAR * np.abs(order[1]) + 4 * np.max(slack)):
+    close = SIMILAR * np.abs(order[1]) + 4 * np.min(slack)
+    if wrong.sum() > 1 and np.all(np.abs(order[0] - order[1]) <= close):
         return "the right numbers stand in another order"
     return _few(flat, wrong)
 

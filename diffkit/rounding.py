@@ -131,9 +131,7 @@ def _charge_arguments(
     name = node.primitive.name if node.primitive else ""
     if name == "tanh" and uses[node.inputs[0].index] == 1:
         (source,) = node.inputs
-        slope = 2 * np.abs(value) * (1 - np.square(value))
-        lost = np.where((np.abs(value) > 0.5) & (slope > 0), 1 / slope, 0.0)
-        values[source.index] = shake(values[source.index], lost)
+        values[source.index] = _with_slope_shaken(values[source.index], value, shake)
     if name in ("add", "subtract"):
         for source, other in (node.inputs, node.inputs[::-1]):
             if not source.active or other.active or np.any(np.abs(values[other.index]) != 1):
@@ -142,3 +140,12 @@ def _charge_arguments(
             if np.shape(v) == np.shape(value):
                 lost = np.where(np.abs(v) < np.abs(value), np.abs(value), 0.0)
                 values[source.index] = shake(v, lost)
+
+
+def _with_slope_shaken(x: Any, y: Any, shake: _Shake) -> Any:
+    """The argument of tanh, moved so that its slope 1 / cosh² x changes by one eps of 1."""
+    e = np.exp(-2 * np.abs(x))
+    slope = np.abs(shake(4 * e / (1 + e) ** 2, np.ones_like(e)))
+    slope = np.clip(slope, np.finfo(np.asarray(x).dtype).tiny, 1)
+    moved = np.where(np.abs(y) > 0.5, np.copysign(np.arccosh(1 / np.sqrt(slope)), x), x)
+    return moved.astype(np.asarray(x).dtype) if isinstance(x, np.ndarray) else moved[()]

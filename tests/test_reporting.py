@@ -113,7 +113,9 @@ def test_the_page_needs_no_other_file(out: Path) -> None:
     assert not page.all("script")
     assert not page.all("link")
     assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]*", "", text)
-    assert all(str(image["src"]).startswith("data:image/svg+xml;base64,") for image in page.all("img"))
+    assert all(
+        str(image["src"]).startswith("data:image/svg+xml;base64,") for image in page.all("img")
+    )
 
 
 def test_every_figure_has_a_text_and_every_section_its_table_and_command(out: Path) -> None:
@@ -164,7 +166,7 @@ def test_what_is_not_ascii_or_html_is_escaped() -> None:
     ("cell", "text"),
     [
         (None, "–"), (0, "0"), (1234567, "1\u202f234\u202f567"), (0.0, "0"),
-        (0.25, "0.25"), (1.2345e-9, "1.2e-09"), ("l₄", "l₄"), (276570.5, "2.8e+05"),
+        (0.25, "0.25"), (1.2345e-9, "1.2×10⁻⁹"), ("l₄", "l₄"), (-276570.5, "-2.8×10⁵"),
     ],
 )  # fmt: skip
 def test_numbers_are_shown_short(cell: Any, text: str) -> None:

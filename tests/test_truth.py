@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from diffkit import truth
 from diffkit.errors import InvalidInput, InvalidOutput, TruthUnavailable
 from diffkit.measures import Enclosure, nearest, ulps
+from diffkit.tracing import Missing
+from diffkit.tracing.primitives import PRIMITIVES
 
 mp = mpmath.mp.clone()
 mp.dps = 60
@@ -150,6 +152,21 @@ def test_at_a_kink_both_one_sided_derivatives_are_reported(f, x, left, right):
     assert result.enclosures == (None,)
 
 
+@pytest.mark.parametrize(
+    ("f", "order", "left", "right"),
+    [
+        (np.abs, 2, math.inf, math.inf),
+        (lambda x: -np.abs(x), 3, -math.inf, -math.inf),
+        (lambda x: np.maximum(x, 0) ** 2, 2, 0, 2),
+        (lambda x: x * np.abs(x), 3, math.inf, math.inf),
+    ],
+)
+def test_above_a_kink_there_are_no_higher_derivatives(f, order, left, right):
+    result = truth.derivative(f, 0.0, order=order)
+    assert np.isnan(result.value)
+    assert list(result.kinks.values()) == [(left, right)]
+
+
 def test_a_float32_threshold_of_a_recorded_branch_is_crossed_on_one_side_only():
     result = truth.derivative(rounded_up, np.float32(1.5))
     assert list(result.kinks.values()) == [(0, 3)]
@@ -182,6 +199,31 @@ def test_partial_derivatives_without_differentiability_are_not_certified():
     np.testing.assert_array_equal(result.value, [0, 0])
     assert not result.certified
     assert "not differentiable" in result.note
+
+
+def test_a_function_that_is_defined_along_the_axes_alone_is_not_certified():
+    result = truth.gradient(lambda x: x[0] ** x[1], np.array([0.0, 2.0]))
+    np.testing.assert_array_equal(result.value, [0, 0])
+    assert not result.certified
+    assert "may not be defined" in result.note
+
+
+def test_loops_indices_and_masks_follow_the_branch_of_each_side():
+    def laps(x):
+        total, count = 0 * x, 0
+        while total < 10:
+            total, count = total + x, count + 1
+        return total * count
+
+    assert truth.derivative(laps, 3.0).value == 16
+    assert truth.derivative(laps, 2.5).kinks == {
+        "test_loops_indices_and_masks_follow_the_branch_of_each_side.<locals>.laps(x)": (25, 16)
+    }
+    tied = truth.gradient(lambda x: x[np.argmax(x)] ** 2, np.array([2.0, 2.0, 0.0]))
+    assert tied.kinks == {"x[0]": (0, 4), "x[1]": (0, 4)}
+    masked = truth.gradient(lambda x: np.sum(x[x > 1] ** 2), np.array([3.0, 1.0, 2.0]))
+    assert list(masked.kinks) == ["x[1]"]
+    np.testing.assert_array_equal(masked.value[[0, 2]], [6, 4])
 
 
 def test_a_tie_that_no_precision_decides_is_assumed_and_not_certified():
@@ -304,6 +346,22 @@ def test_linear_algebra_is_followed():
 
 
 # ---------------------------------------------------------------------- refusals
+
+
+def test_a_wrong_counterpart_is_found_out():
+    sine = PRIMITIVES["sin"]
+    kept = sine.exact
+    object.__setattr__(sine, "exact", "cos")
+    try:
+        with pytest.raises(TruthUnavailable, match=r"np\.sin at .*test_truth.py.*does not give"):
+            truth.derivative(lambda x: np.sin(x), 0.5)
+        object.__setattr__(sine, "exact", Missing("it is not known"))
+        with pytest.raises(TruthUnavailable, match="np.sin at .*it is not known"):
+            truth.derivative(lambda x: np.sin(x), 0.5)
+        data_only = truth.derivative(lambda x, y: x * np.sin(y), 0.5, np.array(2.0))
+        assert data_only.value == np.sin(2.0)
+    finally:
+        object.__setattr__(sine, "exact", kept)
 
 
 def newton(x):

@@ -185,9 +185,16 @@ def formatted(cell: Cell) -> str:
         return "–"
     if isinstance(cell, int):
         return f"{cell:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-    if isinstance(cell, float):
-        return f"{cell:.1e}" if cell and not 1e-3 <= abs(cell) < 1e5 else f"{cell:.4g}"
-    return cell
+    return scientific(cell) if isinstance(cell, float) else cell
+
+
+def scientific(value: float) -> str:
+    """Return a number with two or three digits, and a power of ten where it is far from 1."""
+    if value == 0 or 0.01 <= abs(value) < 1e4:
+        return f"{value:.3g}"
+    digits, exponent = f"{value:.1e}".split("e")
+    raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{digits}×10{raised}"
 
 
 def _image(svg: str) -> str:

@@ -33,7 +33,7 @@ class Truth:
         certified: whether every enclosure is rigorous, and the function differentiable as far
             as could be seen.
         kinks: for every entry without a two-sided derivative the derivative from the left
-            and from the right (infinite at a jump).
+            and from the right (infinite at a jump of the function or of a lower derivative).
         precision: the largest working precision, in bits.
         evaluations: how many times the graph was evaluated.
         note: reservations, empty where there are none.

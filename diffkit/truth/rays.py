@@ -27,7 +27,7 @@ Side = Enclosure | float | None
 
 @dataclass(frozen=True)
 class Entry:
-    """A derivative from the left and from the right."""
+    """A derivative from the left and from the right; infinite where what it derives jumps."""
 
     left: Side
     right: Side
@@ -109,6 +109,17 @@ class Session:
             return Enclosure.of(coefficient * math.factorial(order))
         except InvalidInput:  # far beyond every floating-point range
             return None
+
+
+def above_kink(entry: Entry, lower: Entry) -> Entry:
+    """A derivative, given the one below it: where that one jumps, this one is infinite."""
+    left, right = lower.left, lower.right
+    if lower.unresolved or lower.two_sided is not None:
+        return entry
+    rise = math.inf
+    if isinstance(left, Enclosure) and isinstance(right, Enclosure):
+        rise = math.copysign(math.inf, right.midpoint - left.midpoint)
+    return Entry(rise, rise)
 
 
 def _moved_leaves(

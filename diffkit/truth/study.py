@@ -18,7 +18,16 @@ from diffkit.tracing import record
 from diffkit.tracing.graph import Graph, Guard, GuardFailed
 from diffkit.truth.agreement import require_same_value
 from diffkit.truth.differences import difference
-from diffkit.truth.rays import Direction, Entry, Ray, Session, Side, place, weighted
+from diffkit.truth.rays import (
+    Direction,
+    Entry,
+    Ray,
+    Session,
+    Side,
+    above_kink,
+    place,
+    weighted,
+)
 
 PRECISIONS: Final = (128, 256, 512, 1024, 2048, 4096)
 RADIUS: Final = Fraction(1, 1 << 20)
@@ -149,7 +158,12 @@ class Study:
             self._second_opinion(terms, order, dtypes, right, 1)
             if one_sided:
                 self._second_opinion(terms, order, dtypes, left, -1)
-        return [Entry(a, b) for a, b in zip(left, right, strict=True)]
+        found = [Entry(a, b) for a, b in zip(left, right, strict=True)]
+        if one_sided and order > 1:
+            for _, direction in terms:
+                lower = self.entries([(Fraction(1), direction)], order - 1, dtypes)
+                found = [above_kink(a, b) for a, b in zip(found, lower, strict=True)]
+        return found
 
     def examine_other_directions(
         self, by_column: Sequence[Sequence[Entry]], dtypes: Sequence[Any]
@@ -183,6 +197,13 @@ class Study:
     def _compare_sum(self, direction: Direction, parts: Sequence[Enclosure], along: Entry) -> None:
         total = sum(v * p.midpoint for (_, v), p in zip(direction, parts, strict=True))
         radius = sum(abs(v) * p.radius for (_, v), p in zip(direction, parts, strict=True))
+        if along.unresolved:
+            self.certified = False
+            self._note(
+                f"{self.target.name} could not be followed along directions other than those of "
+                "the entries of x; it may not be defined all around this point"
+            )
+            return
         slope = along.two_sided
         if slope is None or abs(slope.midpoint - total) > slope.radius + radius:
             self.certified = False

@@ -12,7 +12,7 @@ from diffkit.measures import expression_size
 from diffkit.operators import derivative, gradient, prepare
 from diffkit.problems import logistic_map
 from diffkit.reporting.figures import Curve, Panel, drawing
-from diffkit.reporting.page import Chapter, Picture, Section, Table
+from diffkit.reporting.page import Chapter, Picture, Section, Table, formatted, scientific
 from diffkit.tracing import trace
 
 NAME: Final = "expression-swell"
@@ -142,7 +142,7 @@ def _logistic(largest: int) -> Section:
     return Section(
         "The published example: the logistic map",
         (
-            f"Written out, the derivative of l{_subscript(last.n)} takes {last.tree:,} "
+            f"Written out, the derivative of l{_subscript(last.n)} takes {formatted(last.tree)} "
             f"operations, {last.tree / last.function:.0f} times those of the function: each "
             "product rule repeats its factors. This is the swell of the literature (Baydin et "
             "al., JMLR 18(153), 2018, Table 1).",
@@ -319,8 +319,8 @@ def _network(deepest: int) -> Section:
         "A growing network",
         (
             f"With {last.depth} hidden layers the gradient of this small network, written out, "
-            f"takes {last.tree:,} operations; with {DEEPEST_PREDICTION} it would take "
-            f"{sizes[-1].predicted:.1e}. Every path from the output to a parameter appears in "
+            f"takes {formatted(last.tree)} operations; with {DEEPEST_PREDICTION} it would take "
+            f"{scientific(sizes[-1].predicted)}. Every path from the output to a parameter appears in "
             "full, and the number of paths is multiplied by the width with each layer.",
             "SymPy's own result shares its parts in memory, and so is far smaller, though "
             "larger than it need be: it differentiates by one parameter after the other. "
@@ -334,7 +334,7 @@ def _network(deepest: int) -> Section:
             "shared, it grows like the network. The dashed prediction goes through the measured "
             "points exactly.",
             "Operation counts against depth on a logarithmic axis. The written-out gradient "
-            f"climbs steeply to {sizes[-1].predicted:.0e} at ten layers; the symbolic backend and "
+            f"climbs steeply to {scientific(sizes[-1].predicted)} at ten layers; the symbolic backend and "
             "the tape stay nearly flat, below a thousand.",
             ((panel.title, drawing(panel)),),
         ),

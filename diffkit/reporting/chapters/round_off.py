@@ -16,7 +16,7 @@ from diffkit.errors import InvalidInput, NonFiniteDerivative
 from diffkit.measures import Enclosure
 from diffkit.problems import Problem, logistic_map, problem
 from diffkit.reporting.figures import Curve, Mark, Panel, drawing
-from diffkit.reporting.page import Cell, Chapter, Picture, Section, Table
+from diffkit.reporting.page import Cell, Chapter, Picture, Section, Table, scientific
 
 NAME: Final = "round-off"
 COMMAND: Final = "diffkit report round-off"
@@ -181,19 +181,18 @@ def _textbook(study: Study, steps: list[float]) -> Section:
             "right of the tip the error is the truncated Taylor series: it falls by one decade "
             "per decade of h for the forward quotient, by two for the central one. To the left it "
             "is round-off: f is computed with an error of about "
-            f"{study.noise:.1e}, which the quotient divides by h.",
-            f"Gill, Murray, Saunders and Wright (1983) balance the two. Forward: h = {h1:.1e} "
-            f"with an error of {e1:.1e}; measured best {best[FORWARD][1]:.1e} at h = "
-            f"{best[FORWARD][0]:.1e}. Central: h = {h2:.1e} with {e2:.1e}; measured best "
-            f"{best[CENTRAL][1]:.1e} at h = {best[CENTRAL][0]:.1e}. The formulas add two bounds; "
-            "a measured error dips below where the two errors happen to cancel.",
+            f"{scientific(study.noise)}, which the quotient divides by h.",
+            "Gill, Murray, Saunders and Wright (1983) balance the two. Forward: "
+            f"{_at(h1, e1)} predicted, {_at(*best[FORWARD])} measured. Central: {_at(h2, e2)} "
+            f"predicted, {_at(*best[CENTRAL])} measured. The formulas add two bounds; a "
+            "measured error dips below where the two errors happen to cancel.",
         ),
         _picture(
             "round-off-theory",
             panels,
             "Measured error (markers), its two causes as predicted (dashed), and the predicted "
             "optimum (star). The markers follow the lines over fourteen decades; left of the "
-            "tip they scatter below the round-off line, which is a typical size and no bound.",
+            "tip they scatter about the round-off line, which is a typical size and no bound.",
             "Two V-shaped curves on logarithmic axes. Forward differences bottom out near "
             f"h = {h1:.0e}, central differences lower, near h = {h2:.0e}. Dashed lines for "
             "truncation and round-off meet at a star at the bottom of each V.",
@@ -227,7 +226,7 @@ def _theory_panel(
 
 def _published_table(study: Study) -> Table:
     rows = tuple(
-        (f"{h:.0e}", study.error(FORWARD, h), forward, study.error(CENTRAL, h), centre)
+        (h, study.error(FORWARD, h), forward, study.error(CENTRAL, h), centre)
         for h, (forward, centre) in sorted(PUBLISHED.items(), reverse=True)
     )
     return Table(
@@ -365,6 +364,10 @@ def _best(steps: Sequence[float], errors: Sequence[float]) -> tuple[float, float
     """The step of the smallest error; of several, the largest."""
     i = len(errors) - 1 - int(np.nanargmin(errors[::-1]))
     return steps[i], errors[i]
+
+
+def _at(h: float, error: float) -> str:
+    return f"an error of {scientific(error)} at h = {scientific(h)}"
 
 
 def _floored(errors: Sequence[float]) -> list[float]:
