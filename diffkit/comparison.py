@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from decimal import Context, Decimal
-from statistics import median
 from typing import Any, Final
 
 import numpy as np
@@ -18,51 +14,17 @@ from diffkit import truth
 from diffkit.backends import BACKENDS, resolve
 from diffkit.display import Display, Displayed, number, short
 from diffkit.display import to_json as strict_json
-from diffkit.errors import DiffkitError, DiffkitWarning, InvalidInput, TruthUnavailable
-from diffkit.interface import Differentiator, Prepared
-from diffkit.measures import Enclosure, correct_digits, ulps
+from diffkit.errors import DiffkitError, InvalidInput, TruthUnavailable
+from diffkit.interface import Differentiator
+from diffkit.measurement import Operator, Row, measured, one_line
+from diffkit.measures import Enclosure
+from diffkit.references import scalar_operations
 from diffkit.structure import Array, Layout, flatten
 from diffkit.target import Function, Target, point_of
+from diffkit.tracing.recording import record
 
-Operator = Callable[[Prepared], Any]
 DIGITS: Final = 25  # of the truth, as text
-CALLS: Final = 5
-SECONDS: Final = 0.3  # for timing one backend
-
-
-@dataclass(frozen=True)
-class Row:
-    """What one backend gave.
-
-    Attributes:
-        backend: its name, with the options that are not its defaults.
-        value: every entry, in the order of `Comparison.entries`; None if it refused.
-        error_ulps: the largest error of an entry, in fractional ulps of the result's dtype;
-            None without a truth.
-        digits: correct decimal digits of the worst entry; infinite for an exact result.
-        worst: the name of the entry with the largest error.
-        estimate: its own estimate of the absolute error, the largest of an entry; None where
-            it makes none.
-        evaluations: calls of the function that one derivative takes.
-        operations: elementary operations that one derivative takes, where it can tell.
-        seconds: the median time of one call, after preparation.
-        dtype: of the result.
-        warning: the reservation with which it gave the value; None without.
-        refusal: the message of the error it raised; None if it raised none.
-    """
-
-    backend: str
-    value: tuple[float, ...] | None = None
-    error_ulps: float | None = None
-    digits: float | None = None
-    worst: str | None = None
-    estimate: float | None = None
-    evaluations: int | None = None
-    operations: int | None = None
-    seconds: float | None = None
-    dtype: str | None = None
-    warning: str | None = None
-    refusal: str | None = None
+EXACT_WORK: Final = 1_000_000  # operations in arbitrary precision: some 20 seconds
 
 
 @dataclass(frozen=True)
@@ -141,7 +103,7 @@ class Comparison(Displayed):
                 **content,
                 "entries": tuple(content["entries"]),
                 "truth": None if known is None else _reference_from(known),
-                "rows": tuple(_row_from(row) for row in content["rows"]),
+                "rows": tuple(Row.from_dict(row) for row in content["rows"]),
                 "disagreement": number(content["disagreement"]),
             }
         )
@@ -153,7 +115,8 @@ class Comparison(Displayed):
 
     def _display(self) -> Display:
         several = len(self.entries) != 1
-        what = "worst entry" if several else "value"
+        first_or_worst = "first entry" if self.truth is None else "worst entry"
+        what = first_or_worst if several else "value"
         columns = ("backend", what, "ulps", "digits", "estimate", "calls", "ops", "time")
         remarks = [f"{row.backend} warns: {row.warning}" for row in self.rows if row.warning]
         remarks += [self.note] if self.note else []
@@ -211,6 +174,7 @@ def compare(
     backends: Sequence[str | Differentiator] | None = None,
     order: int = 1,
     wrt: int | tuple[int, ...] = 0,
+    exact: bool | None = None,
 ) -> Comparison:
     """Return every backend's derivative of `f`, with its error against the truth.
 
@@ -222,6 +186,7 @@ def compare(
         order: of the derivative. By more than one number, 1 is the gradient (the Jacobian,
             if `f` has several values) and 2 the Hessian.
         wrt: the position(s) of the differentiated arguments.
+        exact: whether to compute the truth; None for where it takes less than about half a minute.
 
     Raises:
         InvalidInput: the point is not made of finite real numbers, a backend is unknown, or
@@ -235,9 +200,9 @@ def compare(
         raise InvalidInput("no point to differentiate at: pass x after the function")
     layout = point_of(target, arguments).layout
     operator = _operator(target, layout, arguments, order)
-    reference, why_not = _truth(operator, f, arguments, wrt)
-    measured = [_measured(d, operator, f, arguments, wrt, reference) for d in chosen]
-    names = next((entries for entries, _ in measured if entries), ())
+    reference, why_not = _truth(operator, target, layout, arguments, exact)
+    results = [measured(d, operator, f, arguments, wrt, reference) for d in chosen]
+    names = next((entries for entries, _ in results if entries), ())
     note = f"no truth: {why_not}" if reference is None else reference.note
     return Comparison(
         target.name,
@@ -245,8 +210,8 @@ def compare(
         operator.name if order == 1 or operator.name != "derivative" else f"derivative {order}",
         reference.entries if reference else names,
         _summary(reference),
-        tuple(row for _, row in measured),
-        _disagreement([row.value for _, row in measured if row.value is not None]),
+        tuple(row for _, row in results),
+        _disagreement([row.value for _, row in results if row.value is not None]),
         note,
     )
 
@@ -254,48 +219,51 @@ def compare(
 # ---------------------------------------------------------------------- what is asked
 
 
-@dataclass(frozen=True)
-class _Operator:
-    """An operator: the method of `Prepared`, and the function of `truth`, of that name."""
-
-    name: str
-    order: int
-
-    @property
-    def options(self) -> dict[str, int]:
-        return {"order": self.order} if self.name == "derivative" else {}
-
-    def of(self, prepared: Prepared, arguments: tuple[Any, ...]) -> Any:
-        return getattr(prepared, self.name)(*arguments, **self.options)
-
-    def exactly(self, f: Function, arguments: tuple[Any, ...], wrt: Any) -> truth.Truth:
-        found: truth.Truth = getattr(truth, self.name)(f, *arguments, wrt=wrt, **self.options)
-        return found
-
-
-def _operator(target: Target, layout: Layout, arguments: tuple[Any, ...], order: int) -> _Operator:
+def _operator(target: Target, layout: Layout, arguments: tuple[Any, ...], order: int) -> Operator:
     if isinstance(order, bool) or not isinstance(order, int) or order < 1:
         raise InvalidInput(f"order={order!r} must be a positive integer")
     if layout.is_scalar:
-        return _Operator("derivative", order)
+        return Operator("derivative", order)
     if order > 2:
         raise InvalidInput(
             f"order={order} needs a function of one number, and x is {layout.summary()}"
         )
     if order == 2:
-        return _Operator("hessian", 2)
+        return Operator("hessian", 2)
     point = point_of(target, arguments)
     value = target.evaluate(point.layout, point.leaves, point.data)
-    return _Operator("gradient" if value.layout.is_scalar else "jacobian", 1)
+    return Operator("gradient" if value.layout.is_scalar else "jacobian", 1)
 
 
 def _truth(
-    operator: _Operator, f: Function, arguments: tuple[Any, ...], wrt: Any
+    operator: Operator,
+    target: Target,
+    layout: Layout,
+    arguments: tuple[Any, ...],
+    exact: bool | None,
 ) -> tuple[truth.Truth | None, str]:
+    """The truth, or None and why there is none."""
+    if exact is False:
+        return None, "it was not asked for"
     try:
-        return operator.exactly(f, arguments, wrt), ""
+        if exact is None and (work := _work(operator, target, layout, arguments)) > EXACT_WORK:
+            return None, (
+                f"it would take about {work:.1g} operations in arbitrary precision; exact=True "
+                "computes it all the same"
+            )
+        return operator.exactly(target.f, arguments, target.wrt), ""
     except TruthUnavailable as refusal:
-        return None, _one_line(refusal)
+        return None, one_line(refusal)
+
+
+def _work(operator: Operator, target: Target, layout: Layout, arguments: tuple[Any, ...]) -> int:
+    """About how many operations the truth takes: the function's, for every direction."""
+    try:
+        graph = record(target, point_of(target, arguments))
+    except DiffkitError:
+        return 0
+    directions = layout.size**2 if operator.name == "hessian" else layout.size
+    return directions * scalar_operations(graph)
 
 
 def _described(target: Target, layout: Layout, arguments: tuple[Any, ...]) -> str:
@@ -304,130 +272,6 @@ def _described(target: Target, layout: Layout, arguments: tuple[Any, ...]) -> st
         f"x = {np.asarray(x)[()]!s}" if layout.size == 1 and layout.is_single else layout.summary()
     )
     return f"{where}, and {len(data)} data argument{'s' * (len(data) > 1)}" if data else where
-
-
-# ---------------------------------------------------------------------- one row
-
-
-def _measured(
-    differentiator: Differentiator,
-    operator: _Operator,
-    f: Function,
-    arguments: tuple[Any, ...],
-    wrt: Any,
-    reference: truth.Truth | None,
-) -> tuple[tuple[str, ...], Row]:
-    """The names of a backend's entries, and its row."""
-    label = _label(differentiator)
-    try:
-        with _reservations() as warned:
-            prepared = differentiator.prepare(f, *arguments, wrt=wrt)
-            before = prepared.cost.evaluations
-            result = operator.of(prepared, arguments)
-            evaluations = prepared.cost.evaluations - before
-            estimate = _own_estimate(prepared, operator, arguments)
-            seconds = _seconds(lambda: operator.of(prepared, arguments))
-    except DiffkitError as refusal:
-        return (), Row(label, refusal=_one_line(refusal))
-    layout, leaves = flatten(result, "derivative")
-    error, digits, worst = _errors(layout, leaves, reference)
-    vector = layout.ravel(leaves)
-    row = Row(
-        backend=label,
-        value=tuple(float(v) for v in vector),
-        error_ulps=error,
-        digits=digits,
-        worst=worst,
-        estimate=estimate,
-        evaluations=evaluations,
-        operations=prepared.cost.operations,
-        seconds=seconds,
-        dtype=str(vector.dtype),
-        warning=warned[0] if warned else None,
-    )
-    return tuple(layout.entry_names()), row
-
-
-@contextmanager
-def _reservations() -> Iterator[list[str]]:
-    """Collect the warnings of ours in a list, and let the others pass at the end."""
-    ours: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", DiffkitWarning)
-        try:
-            yield ours
-        finally:
-            ours += [_one_line(w.message) for w in caught if _is_ours(w)]
-    for other in caught:
-        if not _is_ours(other):
-            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
-
-
-def _is_ours(warning: warnings.WarningMessage) -> bool:
-    return issubclass(warning.category, DiffkitWarning)
-
-
-def _errors(
-    layout: Layout, leaves: list[Any], reference: truth.Truth | None
-) -> tuple[float | None, float | None, str | None]:
-    """The largest error in ulps, the fewest correct digits, and the entry with the former."""
-    if reference is None:
-        return None, None, None
-    entries = [(v, leaf.dtype) for leaf in leaves for v in leaf.ravel()]
-    errors: list[tuple[float, str]] = []
-    digits: list[float] = []
-    for (value, dtype), name, enclosure in zip(
-        entries, reference.entries, reference.enclosures, strict=True
-    ):
-        if enclosure is not None:
-            errors.append((_ulps(value, enclosure, dtype), name))
-            digits.append(correct_digits(value, enclosure))
-    if not errors:
-        return None, None, None
-    error, name = max(errors, key=lambda pair: pair[0])
-    return error, min(digits), name
-
-
-def _ulps(value: Any, enclosure: Enclosure, dtype: Any) -> float:
-    """The error; from the midpoint, where the truth is known no better than that."""
-    try:
-        return ulps(value, enclosure, dtype)
-    except InvalidInput:
-        return ulps(value, enclosure.midpoint, dtype)
-
-
-def _own_estimate(
-    prepared: Prepared, operator: _Operator, arguments: tuple[Any, ...]
-) -> float | None:
-    if operator.order != 1:
-        return None
-    error = prepared.estimate(*arguments).error
-    if error is None:
-        return None
-    layout, leaves = flatten(error, "error")
-    return float(np.max(layout.ravel(leaves), initial=0.0))
-
-
-def _seconds(call: Callable[[], Any]) -> float:
-    """The median time of a few calls; of a single one where that is long."""
-    times: list[float] = []
-    while len(times) < CALLS and (not times or sum(times) + max(times) < SECONDS):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return median(times)
-
-
-def _label(differentiator: Differentiator) -> str:
-    """The backend's name, with the options that differ from their defaults."""
-    if not is_dataclass(differentiator):
-        return differentiator.name
-    options = [
-        f"{option.name}={getattr(differentiator, option.name)}"
-        for option in fields(differentiator)
-        if option.default is MISSING or getattr(differentiator, option.name) != option.default
-    ]
-    return f"{differentiator.name} ({', '.join(options)})" if options else differentiator.name
 
 
 # ---------------------------------------------------------------------- the whole
@@ -466,22 +310,11 @@ def _disagreement(values: Sequence[tuple[float, ...]]) -> float | None:
     return float(np.max(np.where(spread == 0, 0.0, relative), initial=0.0))
 
 
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())
-
-
 def _duration(seconds: float) -> str:
     for unit, name in ((1, "s"), (1e-3, "ms"), (1e-6, "µs")):
         if seconds >= unit:
             return f"{seconds / unit:.3g} {name}"
     return f"{seconds * 1e9:.3g} ns"
-
-
-def _row_from(content: dict[str, Any]) -> Row:
-    value = content["value"]
-    floats = {k: number(content[k]) for k in ("error_ulps", "digits", "estimate", "seconds")}
-    entries = None if value is None else tuple(float(v) for v in value)
-    return Row(**{**content, **floats, "value": entries})
 
 
 def _reference_from(content: dict[str, Any]) -> Reference:

@@ -24,7 +24,7 @@ from diffkit.errors import (
 )
 from diffkit.measures import nearest
 from diffkit.rounding import MARGIN, rounding_budget
-from diffkit.structure import Array, Layout, Leaves, flatten
+from diffkit.structure import Array, Layout, flatten
 from diffkit.target import Point, Target
 from diffkit.tracing import Graph
 from diffkit.tracing.recording import record
@@ -136,7 +136,7 @@ def _by_differences_alone(target: Target, wide: Point, eps: Sequence[float], why
 def _ask(reference: Reference, target: Target, wide: Point, graph: Graph, given: Array) -> None:
     """Ask a second opinion and enter it into the reference."""
     size = wide.layout.size
-    affordable = EXACT_OPERATIONS // max(1, _scalar_operations(graph))
+    affordable = EXACT_OPERATIONS // max(1, scalar_operations(graph))
     if affordable >= min(size, SAMPLED):
         picks = _picks(reference, given, min(size, affordable))
         try:
@@ -224,26 +224,32 @@ def _widened(point: Point) -> Point:
 
 def _restricted(target: Target, point: Point, picks: list[int]) -> tuple[Callable[..., Any], Any]:
     """The function of the picked entries alone, as a vector, and where they are."""
-    layout, leaves = point.layout, point.leaves
-    start = layout.ravel(leaves)[picks]
-    owners = np.repeat(range(len(leaves)), [leaf.size for leaf in layout.leaves])
-    first = np.cumsum([0, *(leaf.size for leaf in layout.leaves)])
+    layout = point.layout
+    source = np.full(layout.size, -1)
+    source[picks] = np.arange(len(picks))
+    ends = np.cumsum([leaf.size for leaf in layout.leaves])[:-1]
+    sources = [
+        part.reshape(leaf.shape)
+        for part, leaf in zip(np.split(source, ends), layout.leaves, strict=True)
+    ]
 
     def restricted(t: Any, *data: Any) -> Any:
-        moved: Leaves = layout.cast(leaves)
-        for j, i in enumerate(picks):
-            k = int(owners[i])
-            unit = np.zeros(layout.leaves[k].shape, layout.leaves[k].dtype)
-            unit.reshape(-1)[i - first[k]] = 1
-            moved[k] = moved[k] + (unit if unit.shape else unit[()]) * (t[j] - start[j])
+        moved = [
+            leaf
+            if np.all(of < 0)
+            else t[int(of)]
+            if not of.shape
+            else np.where(of < 0, leaf, t[of])
+            for leaf, of in zip(layout.cast(point.leaves), sources, strict=True)
+        ]
         return target.call(layout.unflatten(moved), data)
 
-    restricted.__qualname__ = target.name
-    return restricted, start
+    restricted.__name__ = restricted.__qualname__ = target.name
+    return restricted, layout.ravel(point.leaves)[picks]
 
 
-def _scalar_operations(graph: Graph) -> int:
-    """About how many operations on single numbers the graph takes."""
+def scalar_operations(graph: Graph) -> int:
+    """Return about how many operations on single numbers a graph takes."""
     total = 0
     for node in graph.nodes:
         if node.primitive is None:

@@ -54,7 +54,9 @@ class Target:
 
     @property
     def name(self) -> str:
-        return str(getattr(self.f, "__name__", None) or type(self.f).__name__)
+        """What to call `f` in messages: `loss`, `Network.loss`, `<lambda>`."""
+        name = getattr(self.f, "__qualname__", None) or type(self.f).__name__
+        return str(name).rsplit("<locals>.", 1)[-1]
 
     def split(self, arguments: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
         """Part the positional arguments into `x` and the data."""
@@ -139,7 +141,7 @@ def with_x_first(target: Target) -> Function:
     def function(x: Any, *data: Any) -> Any:
         return target.call(x, data)
 
-    function.__name__ = target.name
+    function.__qualname__ = target.name
     return function
 
 

@@ -155,6 +155,7 @@ def _given(gradient: Any, point: Point) -> tuple[Layout, Leaves]:
     if callable(gradient):
         x = point.layout.restore([np.array(leaf) for leaf in point.leaves])
         gradient = gradient(x, *(map_leaves(_copied, item) for item in point.data))
+    gradient = _aligned(gradient, point.x, "")
     layout, leaves = flatten(gradient, "gradient", promote_integers=True)
     if layout.nesting != point.layout.nesting:
         raise InvalidInput(
@@ -162,6 +163,27 @@ def _given(gradient: Any, point: Point) -> tuple[Layout, Leaves]:
             f"{point.layout.summary()}, got {layout.summary()}"
         )
     return layout, leaves
+
+
+def _aligned(gradient: Any, params: Any, path: str) -> Any:
+    """The gradient with the keys of its dicts in the order of the parameters'.
+
+    Raises:
+        InvalidInput: a key is missing, or there is one too many.
+    """
+    if type(gradient) in (list, tuple):
+        if type(gradient) is not type(params) or len(gradient) != len(params):
+            return gradient
+        pairs = enumerate(zip(gradient, params, strict=True))
+        return type(gradient)(_aligned(g, p, f"{path}[{i}]") for i, (g, p) in pairs)
+    if not isinstance(gradient, dict) or not isinstance(params, dict):
+        return gradient
+    names = {key: f"{path}.{key}" if path else str(key) for key in (*params, *gradient)}
+    for owner, other, words in ((params, gradient, "lacks"), (gradient, params, "should not have")):
+        for key in owner:
+            if key not in other:
+                raise InvalidInput(f"the gradient {words} an entry for {names[key]}")
+    return {key: _aligned(gradient[key], params[key], names[key]) for key in params}
 
 
 def _copied(value: Any) -> Any:
@@ -191,13 +213,13 @@ class _Case:
     @property
     def difference(self) -> Array:
         with np.errstate(invalid="ignore"):
-            return np.abs(self.given - self.reference.value)
+            return np.asarray(np.abs(self.given - self.reference.value))
 
     @property
     def outside(self) -> Array:
         """Where the given entry is farther away than rounding explains, or not finite."""
         with np.errstate(invalid="ignore"):
-            return ~(self.difference <= self.reference.allowed)
+            return np.asarray(~(self.difference <= self.reference.allowed))
 
     def states(self) -> list[str]:
         """The verdict on each entry."""

@@ -132,6 +132,15 @@ def test_without_truth_the_backends_are_compared_with_each_other() -> None:
     assert "largest disagreement" in str(comparison)
 
 
+def test_the_truth_is_left_out_where_it_would_take_long() -> None:
+    x = np.linspace(0.0, 1.0, 1200)
+    comparison = dk.compare(lambda x: np.sum(np.sin(x)), x, backends=["tape"])
+    assert comparison.truth is None
+    assert "exact=True" in comparison.note
+    assert dk.compare(damped, 0.5, exact=False, backends=["tape"]).truth is None
+    assert dk.compare(damped, 0.5, exact=True, backends=["tape"]).truth is not None
+
+
 def test_a_kink_is_shown_with_both_slopes() -> None:
     comparison = dk.compare(np.abs, 0.0)
     assert comparison.truth is not None

@@ -1,4 +1,4 @@
-"""`validate`: right gradients are accepted, wrong ones accused, the rest left open, with reasons."""
+"""`validate`: right gradients are accepted, wrong ones accused, the rest left open."""
 
 from __future__ import annotations
 
@@ -110,7 +110,10 @@ RIGHT: list[tuple[str, Any, Any, tuple[Any, ...]]] = [
     ("network", network, network_gradient, network_case()),
     ("network, float32", network, network_gradient, network_case(np.float32)),
     ("saturated sigmoid", sigmoid_of_sum, sigmoid_of_sum_gradient, (np.array([9.3, 11.1]),)),
-    ("saturated sigmoid, far out", sigmoid_of_sum, sigmoid_of_sum_gradient, (np.array([15.3, 17]),)),
+    ("saturated sigmoid, far out", sigmoid_of_sum, sigmoid_of_sum_gradient,
+     (np.array([15.3, 17]),)),
+    ("saturated tanh, float32", lambda x: np.sum(np.tanh(x)), lambda x: 1 - np.tanh(x) ** 2,
+     (np.array([14.3, -0.2, -9.0], np.float32),)),
     ("saturated tanh", lambda x: np.sum(np.tanh(x)), lambda x: 1 - np.tanh(x) ** 2,
      (np.array([14.3, -0.2, -9.0]),)),
     ("log-sum-exp", log_sum_exp, softmax, (np.array([0.3, -30.2, 12.5, 12.6]),)),
@@ -136,8 +139,11 @@ def test_a_right_gradient_agrees(loss: Any, gradient: Any, arguments: Any) -> No
 def test_one_entry_off_is_found_by_name(entry: int, relative: float) -> None:
     params, X, Y = network_case()
     gradient = network_gradient(params, X, Y)
-    names = [f"{leaf}[{', '.join(map(str, i))}]"
-             for leaf in ("W1", "b1", "W2", "b2") for i in np.ndindex(gradient[leaf].shape)]  # fmt: skip
+    names = [
+        f"{leaf}[{', '.join(map(str, i))}]"
+        for leaf in ("W1", "b1", "W2", "b2")
+        for i in np.ndindex(gradient[leaf].shape)
+    ]
     leaf, index = names[entry].split("[")
     position = tuple(int(i) for i in index[:-1].split(","))
     gradient[leaf][position] *= 1 + relative
@@ -311,6 +317,18 @@ def test_a_function_that_cannot_be_recorded_is_judged_by_differences() -> None:
     assert dk.validate(loss, 0.7, right * (1 + 1e-5)).verdict == "disagree"
 
 
+def test_many_parameters_are_judged_too() -> None:
+    x = random(20_000)
+    loss, right = (lambda x: np.sum(np.sin(x) * x)), np.cos(x) * x + np.sin(x)
+    agreed = dk.validate(loss, x, right)
+    assert agreed.verdict == "agree"
+    assert "64 of 20000 entries" in agreed.reference
+    right[12_345] *= 1 + 1e-5
+    verdict = dk.validate(loss, x, right)
+    assert verdict.verdict == "disagree"
+    assert verdict.worst == "x[12345]"
+
+
 def test_a_wrong_rule_of_the_tape_does_not_make_a_right_gradient_wrong(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -338,6 +356,29 @@ def test_a_leaf_of_another_shape_is_wrong_and_named() -> None:
     assert "transposed" in verdict.reason
 
 
+def test_the_order_of_keys_does_not_matter() -> None:
+    params, X, Y = network_case()
+    gradient = network_gradient(params, X, Y)
+    turned = {key: gradient[key] for key in reversed(gradient)}
+    assert dk.validate(network, params, turned, X, Y).verdict == "agree"
+
+
+def test_a_missing_or_foreign_entry_is_named() -> None:
+    params, X, Y = network_case()
+    gradient = network_gradient(params, X, Y)
+    nested = {"net": [params]}
+
+    def loss(p: Any) -> Any:
+        return network(p["net"][0], X, Y)
+
+    del gradient["b1"]
+    with pytest.raises(dk.InvalidInput, match=r"lacks an entry for net\[0\].b1"):
+        dk.validate(loss, nested, {"net": [gradient]})
+    foreign = {**params, "b3": params["b2"]}
+    with pytest.raises(dk.InvalidInput, match="should not have an entry for b3"):
+        dk.validate(network, params, foreign, X, Y)
+
+
 def test_a_nan_is_wrong_and_named() -> None:
     verdict = dk.validate(lambda x: np.sum(x**2), np.array([1.0, 2.0]), np.array([2.0, math.nan]))
     assert verdict.verdict == "disagree"
@@ -352,7 +393,8 @@ def test_a_nan_is_wrong_and_named() -> None:
         (lambda: dk.validate(rosenbrock, np.ones(2), "no"), dk.InvalidInput, "str"),
         (lambda: dk.validate(rosenbrock, np.array([1, math.inf]), np.ones(2)),
          dk.InvalidInput, "finite"),
-        (lambda: dk.validate(lambda x: 2 * x, np.ones(2), np.ones(2)), dk.InvalidOutput, "one number"),
+        (lambda: dk.validate(lambda x: 2 * x, np.ones(2), np.ones(2)),
+         dk.InvalidOutput, "one number"),
         (lambda: dk.validate(3, 1.0, 1.0), dk.InvalidInput, "callable"),  # type: ignore[arg-type]
     ],
 )  # fmt: skip

@@ -118,7 +118,7 @@ class Analytic(Differentiator):
         if forms is None:
             raise NoClosedForm(
                 f"no closed form is known for {target.name}; register one with "
-                f"dk.register({target.name}, derivative=...) (or gradient=, jacobian=, "
+                "dk.register(f, derivative=...) (or gradient=, jacobian=, "
                 "hessian=), or use backend='tape'"
             )
         return AnalyticPrepared(self, target, forms)
@@ -230,7 +230,7 @@ class AnalyticPrepared(Prepared):
     def _missing(self, wanted: str, keyword: str) -> NoClosedForm:
         return NoClosedForm(
             f"the closed forms known for {self.target.name} do not give {wanted} here; register "
-            f"it with dk.register({self.target.name}, {keyword}), or use backend='tape'"
+            f"it with dk.register(f, {keyword}), or use backend='tape'"
         )
 
 

@@ -141,8 +141,8 @@ def _draw(panel: Panel, ax: Axes) -> None:
     _draw_curves(panel, ax)
     for mark in panel.marks:
         ax.plot(
-            [mark.x], [mark.y], "*", color=COLOURS[mark.colour], markersize=13, zorder=5,
-            markeredgecolor="white", label=mark.label,
+            [mark.x], [mark.y], "*", color=COLOURS[mark.colour], markersize=12, markeredgewidth=0.6, zorder=5,
+            markeredgecolor="black", label=mark.label,
         )  # fmt: skip
     if panel.x_limits:
         ax.set_xlim(panel.x_limits)

@@ -182,7 +182,7 @@ def render(chapters: Sequence[Chapter], unreadable: Sequence[str] = ()) -> str:
 def formatted(cell: Cell) -> str:
     """Return a number as a reader wants it in a table: few digits, integers grouped."""
     if cell is None:
-        return "–"
+        return "\N{EN DASH}"
     if isinstance(cell, int):
         return f"{cell:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     return scientific(cell) if isinstance(cell, float) else cell
@@ -194,7 +194,7 @@ def scientific(value: float) -> str:
         return f"{value:.3g}"
     digits, exponent = f"{value:.1e}".split("e")
     raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{digits}×10{raised}"
+    return f"{digits}\N{MULTIPLICATION SIGN}10{raised}"
 
 
 def _image(svg: str) -> str:

@@ -116,9 +116,9 @@ def above_kink(entry: Entry, lower: Entry) -> Entry:
     left, right = lower.left, lower.right
     if lower.unresolved or lower.two_sided is not None:
         return entry
-    rise = math.inf
-    if isinstance(left, Enclosure) and isinstance(right, Enclosure):
-        rise = math.copysign(math.inf, right.midpoint - left.midpoint)
+    if not isinstance(left, Enclosure) or not isinstance(right, Enclosure):
+        return lower
+    rise = math.copysign(math.inf, right.midpoint - left.midpoint)
     return Entry(rise, rise)
 
 

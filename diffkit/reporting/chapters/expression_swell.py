@@ -214,12 +214,13 @@ def _network_size(depth: int, derive: bool) -> NetworkSize:
         ],
         "v": generator.normal(size=WIDTH),
     }
-    counts = _sympy_sizes(depth) if derive else (None, None)
+    tree, dag = _sympy_sizes(depth) if derive else (None, None)
     return NetworkSize(
         depth,
         sum(WIDTH * n + WIDTH for n in widths[:-1]) + WIDTH,
         predicted_tree(depth),
-        *counts,
+        tree,
+        dag,
         *_backend_operations(network_output, gradient, parameters),
     )
 
@@ -320,8 +321,8 @@ def _network(deepest: int) -> Section:
         (
             f"With {last.depth} hidden layers the gradient of this small network, written out, "
             f"takes {formatted(last.tree)} operations; with {DEEPEST_PREDICTION} it would take "
-            f"{scientific(sizes[-1].predicted)}. Every path from the output to a parameter appears in "
-            "full, and the number of paths is multiplied by the width with each layer.",
+            f"{scientific(sizes[-1].predicted)}. Every path from the output to a parameter "
+            "appears in full, and the number of paths is multiplied by the width with each layer.",
             "SymPy's own result shares its parts in memory, and so is far smaller, though "
             "larger than it need be: it differentiates by one parameter after the other. "
             "Derived in reverse, as the symbolic backend and the tape do, each further layer "
@@ -334,8 +335,8 @@ def _network(deepest: int) -> Section:
             "shared, it grows like the network. The dashed prediction goes through the measured "
             "points exactly.",
             "Operation counts against depth on a logarithmic axis. The written-out gradient "
-            f"climbs steeply to {scientific(sizes[-1].predicted)} at ten layers; the symbolic backend and "
-            "the tape stay nearly flat, below a thousand.",
+            f"climbs steeply to {scientific(sizes[-1].predicted)} at ten layers; the symbolic "
+            "backend and the tape stay nearly flat, below a thousand.",
             ((panel.title, drawing(panel)),),
         ),
         table,
