@@ -168,8 +168,8 @@ def problems(as_json: bool) -> None:
 @_json
 def validate(network: str, as_json: bool) -> None:
     """Check every backend's gradient of a network's loss against the symbolic one."""
-    from diffkit.crosscheck import cross_check
     from diffkit.nn.zoo import network as build
+    from diffkit.validation.crosscheck import cross_check
 
     case = build(network)
     with _quiet():

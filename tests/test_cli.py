@@ -17,9 +17,9 @@ from click.testing import CliRunner, Result
 import diffkit as dk
 from diffkit import cli
 from diffkit.backends import BACKENDS
-from diffkit.crosscheck import cross_check
 from diffkit.differentiation import differentiate
 from diffkit.nn.zoo import network
+from diffkit.validation.crosscheck import cross_check
 
 ROOT = Path(__file__).parents[1]
 

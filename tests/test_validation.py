@@ -219,8 +219,26 @@ def aps_f02_second_as_published(x: Any) -> Any:
 
 
 def aps_f09_derivative(x: Any, n: float) -> Any:
-    """Of n x exp(-n)-like terms: f = 1 + 2x exp(-n) - 2 exp(-n x)."""
-    return 2 * np.exp(-n) + 2 * n * np.exp(-n * x)
+    """Of (1 + (1 - n)⁴) x - (1 - n x)⁴."""
+    return 1 + (1 - n) ** 4 + 4 * n * (1 - n * x) ** 3
+
+
+def aps_f10_derivative(x: Any, n: float) -> Any:
+    """Of exp(-n x) (x - 1) + xⁿ."""
+    return np.exp(-n * x) * (1 - n * (x - 1)) + n * x ** (n - 1)
+
+
+def aps_f10_second(x: Any, n: float, last: Any) -> Any:
+    return np.exp(-n * x) * (-n * (1 - n * (x - 1)) - last) + n * (n - 1) * x ** (n - 2)
+
+
+def aps_f15(x: Any, n: float) -> Any:
+    """Constant on both sides of a window of width 0.002 / (1 + n)."""
+    if x < 0:
+        return -0.859 + 0 * x
+    if x > 2e-3 / (1 + n):
+        return np.e - 1.859 + 0 * x
+    return np.exp((n + 1) * x / 2 * 1000) - 1.859
 
 
 def ackley(x: Any) -> Any:
@@ -255,11 +273,25 @@ def test_the_sign_of_a_published_second_derivative_is_found() -> None:
 
 
 def test_the_factor_missing_in_a_published_second_derivative_is_found() -> None:
-    """The same file's aps.f09: the second derivative -2 n² exp(-n x), short of a factor n."""
+    """The same file's aps.f09: short of a factor n."""
     x, n = 0.4, 5.0
-    published = -2 * n * np.exp(-n * x)
+    published = -12 * n * (1 - n * x) ** 2
     assert dk.validate(aps_f09_derivative, x, published, n).verdict == "disagree"
     assert dk.validate(aps_f09_derivative, x, n * published, n).verdict == "agree"
+
+
+def test_a_published_n_x_in_place_of_n_is_found() -> None:
+    """The same file's aps.f10."""
+    x, n = 0.4, 5.0
+    published, right = (aps_f10_second(x, n, last) for last in (n * x, n))
+    assert dk.validate(aps_f10_derivative, x, published, n).verdict == "disagree"
+    assert dk.validate(aps_f10_derivative, x, right, n).verdict == "agree"
+
+
+def test_a_published_slope_of_a_constant_is_found() -> None:
+    """The same file's aps.f15: the value of the right side, as the slope of the left one."""
+    assert dk.validate(aps_f15, -0.5, np.e - 1.859, 20.0).verdict == "disagree"
+    assert dk.validate(aps_f15, -0.5, 0.0, 20.0).verdict == "agree"
 
 
 def test_a_wrong_ackley_gradient_is_found() -> None:
@@ -322,11 +354,46 @@ def test_many_parameters_are_judged_too() -> None:
     loss, right = (lambda x: np.sum(np.sin(x) * x)), np.cos(x) * x + np.sin(x)
     agreed = dk.validate(loss, x, right)
     assert agreed.verdict == "agree"
-    assert "64 of 20000 entries" in agreed.reference
+    assert "83 of 20000 entries" in agreed.reference
     right[12_345] *= 1 + 1e-5
     verdict = dk.validate(loss, x, right)
     assert verdict.verdict == "disagree"
     assert verdict.worst == "x[12345]"
+
+
+@pytest.fixture
+def without_truth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arbitrary precision counts as too expensive."""
+    monkeypatch.setattr("diffkit.validation.references.EXACT_OPERATIONS", 0)
+
+
+@pytest.mark.usefixtures("without_truth")
+def test_differences_see_a_kink_too() -> None:
+    x = np.array([0.0, 2.0])
+    for slope, verdict in ((0.5, "unresolved"), (1.5, "disagree")):
+        found = dk.validate(lambda x: np.sum(np.abs(x)), x, np.array([slope, 1.0]))
+        assert found.verdict == verdict
+        assert found.worst == "x[0]"
+        assert "kink" in found.reason
+
+
+@pytest.mark.usefixtures("without_truth")
+def test_a_tape_that_differences_contradict_decides_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from diffkit.backends import tape
+
+    true_walk = tape.pull_back
+
+    def doubled(*arguments: Any) -> Any:
+        return [2 * leaf for leaf in true_walk(*arguments)]
+
+    monkeypatch.setattr(tape, "pull_back", doubled)
+    x = np.array([0.3, 0.4])
+    for claimed in (np.cos(x), 2 * np.cos(x)):
+        verdict = dk.validate(lambda x: np.sum(np.sin(x)), x, claimed)
+        assert verdict.verdict == "unresolved"
+        assert "differences" in verdict.reason
 
 
 def test_a_wrong_rule_of_the_tape_does_not_make_a_right_gradient_wrong(

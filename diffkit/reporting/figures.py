@@ -41,6 +41,15 @@ _STYLE: Final[dict[str, Any]] = {
     "lines.markersize": 3.5,
 }
 
+_STAR: Final[dict[str, Any]] = {
+    "marker": "*",
+    "linestyle": "none",
+    "markersize": 12,
+    "markeredgecolor": "black",
+    "markeredgewidth": 0.6,
+    "zorder": 5,
+}
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -140,10 +149,7 @@ def _draw(panel: Panel, ax: Axes) -> None:
     ax.minorticks_off()
     _draw_curves(panel, ax)
     for mark in panel.marks:
-        ax.plot(
-            [mark.x], [mark.y], "*", color=COLOURS[mark.colour], markersize=12, markeredgewidth=0.6, zorder=5,
-            markeredgecolor="black", label=mark.label,
-        )  # fmt: skip
+        ax.plot([mark.x], [mark.y], color=COLOURS[mark.colour], label=mark.label, **_STAR)
     if panel.x_limits:
         ax.set_xlim(panel.x_limits)
     if panel.y_limits:

@@ -13,13 +13,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from diffkit.diagnosis import diagnose
 from diffkit.display import Display, Displayed, number, short
 from diffkit.display import to_json as strict_json
 from diffkit.errors import InvalidInput
-from diffkit.references import Reference, reference_gradient
 from diffkit.structure import Array, Layout, Leaf, Leaves, flatten, map_leaves
 from diffkit.target import Function, Point, Target, point_of
+from diffkit.validation.diagnosis import diagnose
+from diffkit.validation.references import Reference, reference_gradient
 
 AGREE: Final = "agree"
 DISAGREE: Final = "disagree"

@@ -23,13 +23,13 @@ from diffkit.errors import (
     TruthUnavailable,
 )
 from diffkit.measures import nearest
-from diffkit.rounding import MARGIN, rounding_budget
 from diffkit.structure import Array, Layout, flatten
 from diffkit.target import Point, Target
 from diffkit.tracing import Graph
 from diffkit.tracing.recording import record
+from diffkit.validation.rounding import MARGIN, rounding_budget
 
-EXACT_OPERATIONS: Final = 150_000  # scalar operations worth repeating in arbitrary precision
+EXACT_OPERATIONS: Final = 5_000_000  # scalar operations worth repeating in arbitrary precision
 DIFFERENCED: Final = 64  # entries that differences are asked about
 SAMPLED: Final = 16  # at least so many entries are worth an opinion on some of them
 

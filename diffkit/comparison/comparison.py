@@ -12,19 +12,19 @@ import numpy as np
 
 from diffkit import truth
 from diffkit.backends import BACKENDS, resolve
+from diffkit.comparison.measurement import Operator, Row, measured, one_line
 from diffkit.display import Display, Displayed, number, short
 from diffkit.display import to_json as strict_json
 from diffkit.errors import DiffkitError, InvalidInput, TruthUnavailable
 from diffkit.interface import Differentiator
-from diffkit.measurement import Operator, Row, measured, one_line
 from diffkit.measures import Enclosure
-from diffkit.references import scalar_operations
 from diffkit.structure import Array, Layout, flatten
 from diffkit.target import Function, Target, point_of
 from diffkit.tracing.recording import record
+from diffkit.validation.references import scalar_operations
 
 DIGITS: Final = 25  # of the truth, as text
-EXACT_WORK: Final = 1_000_000  # operations in arbitrary precision: some 20 seconds
+EXACT_WORK: Final = 5_000_000  # operations in arbitrary precision: some 5 seconds
 
 
 @dataclass(frozen=True)

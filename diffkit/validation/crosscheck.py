@@ -12,10 +12,10 @@ from diffkit.backends import BACKENDS
 from diffkit.display import Display, Displayed, short, to_json
 from diffkit.errors import DiffkitError
 from diffkit.operators import gradient, prepare
-from diffkit.rounding import rounding_budget
 from diffkit.structure import Leaves, flatten
 from diffkit.target import Function
 from diffkit.tracing import trace
+from diffkit.validation.rounding import rounding_budget
 
 ESTIMATE_MARGIN: Final = 3.0  # an error estimate is no bound
 TELLING: Final = 1e-3  # a tolerance above this part of the gradient settles nothing
