@@ -40,12 +40,16 @@ class Estimate:
             structure; None where the method is exact up to rounding.
         evaluations: how many times `f` was called.
         status: `converged`, `noisy`, `kink`, `domain` or `unresolved` for each entry name.
+        truncation: the part of the error that is due to steps that are not zero; None if unknown.
+        roundoff: the part that is due to rounding or noise in `f`; None if unknown.
     """
 
     value: Any
     error: Any
     evaluations: int
     status: dict[str, str] = field(default_factory=dict)
+    truncation: Any = None
+    roundoff: Any = None
 
 
 @dataclass(frozen=True)
@@ -330,6 +334,7 @@ class Prepared:
         def gradient(x: Any, *data: Any) -> Any:
             return self.differentiator.prepare(function, x, *data).gradient(x, *data)
 
+        vars(gradient)["__wrapped__"] = self.target.f
         return self.differentiator.bind(Target(gradient), point)
 
     def _finite(self, output: Output, derivative: Any, bad: list[str]) -> Any:

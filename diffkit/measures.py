@@ -185,6 +185,8 @@ def _scaled(x: Any) -> tuple[Fraction, Fraction]:
     A number far below every floating-point range counts as zero, not quite known: its exact
     rational could be too long to hold.
     """
+    if isinstance(x, np.ndarray) and x.ndim == 0:
+        x = x[()]
     if isinstance(x, (int, Fraction)):
         return Fraction(x), Fraction(0)
     if isinstance(x, (float, np.floating)) and np.isfinite(x):

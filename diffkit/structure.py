@@ -259,7 +259,7 @@ def _build(nesting: _Nesting, leaves: Iterator[Any]) -> Any:
 
 
 def _own(leaf: Any) -> Any:
-    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+    return leaf.copy(order="K") if isinstance(leaf, np.ndarray) else leaf
 
 
 def _as_leaf(value: Any, leaf: Leaf) -> Any:

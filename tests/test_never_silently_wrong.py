@@ -287,6 +287,50 @@ def swallows_our_error(x):
     return s + x[1]
 
 
+def swallows_a_refusal_of_a_definition(x):
+    try:
+        return np.pad(x, 1, mode="empty")[1]
+    except Exception:
+        return x[0]
+
+
+def swallows_a_refusal_to_copy(x):
+    out = np.zeros(3)
+    try:
+        np.copyto(out, x)
+    except Exception:
+        out[0] = 1.0
+    return np.sum(x) + 0 * np.sum(out)
+
+
+def swallows_a_refusal_to_join(x):
+    pair = np.array([x, None], dtype=object)
+    try:
+        return np.sum(x * pair[:2])
+    except Exception:
+        return np.sum(x)
+
+
+def mean_of_a_list(x):
+    return np.mean([x[0], x[1]])
+
+
+def deviation_of_an_array_of_traced(x):
+    return np.array([x[0], x[1]]).std()
+
+
+def foreign_ufunc(x):
+    return np.sum(np.frompyfunc(math.erf, 1, 1)(x))
+
+
+def masked_array(x):
+    return (x * np.ma.masked_array(np.ones(3), [True, False, False])).sum()
+
+
+def matrix(x):
+    return np.sum(np.matrix(np.eye(3)) * x[:, None])
+
+
 def writes_through_asarray(x):
     np.asarray(x)[0] = 0
     return np.sum(x**2)
@@ -340,6 +384,14 @@ TRACING: list[tuple[Callable[[Any], Any], type[DiffkitError], str]] = [
     (added_to_an_ordinary_array, TracingError, r"a = a \+ t"),
     (out_is_an_ordinary_array, TracingError, "ordinary array"),
     (swallows_our_error, TracingError, "math"),
+    (swallows_a_refusal_of_a_definition, UnsupportedOperation, r"np\.pad"),
+    (swallows_a_refusal_to_copy, TracingError, r"np\.copyto"),
+    (swallows_a_refusal_to_join, UnsupportedOperation, "object array"),
+    (mean_of_a_list, TracingError, r"np\.mean\(np\.stack"),
+    (deviation_of_an_array_of_traced, TracingError, r"np\.std .* np\.stack"),
+    (foreign_ufunc, UnsupportedOperation, "the ufunc erf"),
+    (masked_array, UnsupportedOperation, "MaskedArray"),
+    (matrix, UnsupportedOperation, "matrix"),
     (writes_through_asarray, TracingError, "np.asarray"),
     (asks_for_the_type, TracingError, "isinstance"),
     (is_random, TracingError, "random"),

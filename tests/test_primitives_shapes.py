@@ -483,6 +483,7 @@ SAMPLE_CALLS: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "stack_scalars": [((rationals(), rationals(start=3)), {"shape": (2, 1)})],
     "reshape": [((rationals(2, 3),), {"shape": (3, 2), "order": "F"})],
     "transpose": [((rationals(2, 3),), {})],
+    "laid_out": [((rationals(2, 3),), {"order": "F"})],
     "broadcast_to": [((rationals(3),), {"shape": (2, 3)})],
     "astype": [((rationals(3),), {"dtype": np.float64})],
     "to_integer": [((rationals(3),), {"dtype": np.int64})],

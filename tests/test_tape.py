@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import pickle
+import sys
 import threading
+import types
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 
 import diffkit as dk
-from diffkit.errors import InvalidInput, NonFiniteDerivative
+from diffkit.errors import InvalidInput, NonFiniteDerivative, UnsupportedOperation
+from diffkit.tracing.refusals import running
 
 
 def test_a_prepared_branch_follows_the_point() -> None:
@@ -161,6 +168,15 @@ def test_broadcasting_is_undone() -> None:
     assert gradient["c"] == np.sum(X + 1)
 
 
+def test_an_empty_write_that_broadcasts_carries_no_adjoint() -> None:
+    def f(x):
+        y = np.stack([x, x])
+        x[1:] = y[:-1]
+        return np.sum(x**2) + np.sum(y)
+
+    assert np.array_equal(dk.gradient(f, np.array([[1.0, 2.0]])), [[4.0, 6.0]])
+
+
 def test_batched_products() -> None:
     x = np.array([1.0, 2.0])
     J = dk.jacobian(lambda x: np.array([x[0] * x[1], x[0] ** 2, x[1]]), x)
@@ -260,3 +276,295 @@ def test_a_zero_weight_does_not_hide_an_infinite_slope() -> None:
 def test_outside_the_domain_there_is_no_derivative(operator: str) -> None:
     with pytest.raises(NonFiniteDerivative, match="log"):
         getattr(dk, operator)(np.log, -1.0)
+
+
+# ---------------------------------------------------------------------- outside state
+
+
+class Model:
+    """An object whose attributes the function reads."""
+
+    offset = 0.0
+    __slots__ = ("__dict__", "slot")
+
+    def __init__(self) -> None:
+        self.weight = 2.0
+        self.slot = 1.0
+        self.inner: Any = None
+
+    @property
+    def twice(self) -> float:
+        return 2 * self.weight
+
+    def __call__(self, x: Any) -> Any:
+        return self.scaled(x) * self.slot + self.offset * x
+
+    def scaled(self, x: Any) -> Any:
+        return self.weight * x
+
+
+def read_through(model: Any, x: Any) -> Any:
+    return model.inner.weight * x
+
+
+def changed_attribute() -> tuple[Any, Any, tuple[Any, ...]]:
+    model = Model()
+    return model, lambda: setattr(model, "weight", 5.0), ()
+
+
+def changed_slot() -> tuple[Any, Any, tuple[Any, ...]]:
+    model = Model()
+    model.weight = 1.0
+    return model, lambda: setattr(model, "slot", 5.0), ()
+
+
+def shadowed_class_attribute() -> tuple[Any, Any, tuple[Any, ...]]:
+    model = Model()
+    return model, lambda: setattr(model, "offset", 3.0), ()
+
+
+def changed_attribute_of_a_bound_method() -> tuple[Any, Any, tuple[Any, ...]]:
+    model = Model()
+    return model.scaled, lambda: setattr(model, "weight", 5.0), ()
+
+
+def changed_attribute_behind_a_property() -> tuple[Any, Any, tuple[Any, ...]]:
+    model = Model()
+    return lambda x: model.twice * x, lambda: setattr(model, "weight", 2.5), ()
+
+
+def changed_attribute_of_an_attribute() -> tuple[Any, Any, tuple[Any, ...]]:
+    model = Model()
+    model.inner = Model()
+    f = functools.partial(read_through, model)
+    return f, lambda: setattr(model.inner, "weight", 5.0), ()
+
+
+def changed_attribute_of_a_datum() -> tuple[Any, Any, tuple[Any, ...]]:
+    model = Model()
+    return lambda x, m: m.scaled(x), lambda: setattr(model, "weight", 5.0), (model,)
+
+
+def changed_module() -> tuple[Any, Any, tuple[Any, ...]]:
+    module = types.ModuleType("settings")
+    module.rate = 2.0  # type: ignore[attr-defined]
+    return lambda x: module.rate * x, lambda: setattr(module, "rate", 5.0), ()
+
+
+def changed_closure_of_a_datum() -> tuple[Any, Any, tuple[Any, ...]]:
+    rate = 2.0
+
+    def times(x: Any) -> Any:
+        return rate * x
+
+    def change() -> None:
+        nonlocal rate
+        rate = 5.0
+
+    return lambda x, g: g(x), change, (times,)
+
+
+def changed_closure_behind_functools() -> tuple[Any, Any, tuple[Any, ...]]:
+    rate = 2.0
+
+    def times(x: Any) -> Any:
+        return rate * x
+
+    @functools.wraps(times)
+    def wrapped(*arguments: Any) -> Any:
+        return times(*arguments)
+
+    def change() -> None:
+        nonlocal rate
+        rate = 5.0
+
+    return functools.partial(wrapped), change, ()
+
+
+def changed_defaults() -> tuple[Any, Any, tuple[Any, ...]]:
+    def f(x: Any, rate: float = 2.0) -> Any:
+        return rate * x
+
+    return f, lambda: setattr(f, "__defaults__", (5.0,)), ()
+
+
+def changed_dict() -> tuple[Any, Any, tuple[Any, ...]]:
+    settings = {"rate": 2.0}
+    return lambda x: settings["rate"] * x, lambda: settings.update(rate=5.0), ()
+
+
+def changed_list() -> tuple[Any, Any, tuple[Any, ...]]:
+    layers = [lambda x: 2 * x]
+    f = lambda x: functools.reduce(lambda y, layer: layer(y), layers, x)  # noqa: E731
+    return f, lambda: layers.append(lambda x: 2.5 * x), ()
+
+
+def refilled_array() -> tuple[Any, Any, tuple[Any, ...]]:
+    rates = np.array([1.0, 1.0])
+    return lambda x: np.sum(rates * x), lambda: rates.__setitem__(0, 4.0), ()
+
+
+def captured_prepared_function() -> tuple[Any, Any, tuple[Any, ...]]:
+    rate = 2.0
+    inner = dk.prepare(lambda x: rate * x**2 / 2, 1.0)
+
+    def change() -> None:
+        nonlocal rate
+        rate = 5.0
+
+    return lambda x: inner.derivative(x), change, ()
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        changed_attribute, changed_slot, shadowed_class_attribute,
+        changed_attribute_of_a_bound_method, changed_attribute_behind_a_property,
+        changed_attribute_of_an_attribute, changed_attribute_of_a_datum, changed_module,
+        changed_closure_of_a_datum, changed_closure_behind_functools, changed_defaults,
+        changed_dict, changed_list, refilled_array, captured_prepared_function,
+    ],
+    ids=lambda case: case.__name__,
+)  # fmt: skip
+def test_a_change_outside_is_seen_at_the_next_call(case: Any) -> None:
+    f, change, data = case()
+    prepared = dk.prepare(f, 1.0, *data)
+    before = prepared.derivative(1.0, *data)
+    change()
+    assert before in (1.0, 2.0, 4.0)
+    assert prepared.derivative(1.0, *data) == 5.0
+
+
+def test_a_change_outside_is_seen_by_second_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = dk.prepare(functools.partial(lambda a, x: FACTOR * a * x**2, 0.5), 1.0)
+    assert prepared.hvp(1.0, 1.0) == prepared.hessian(1.0) == 2.0
+    monkeypatch.setitem(globals(), "FACTOR", 7.0)
+    assert prepared.hvp(1.0, 1.0) == prepared.hessian(1.0) == 7.0
+
+
+def test_what_stays_the_same_outside_costs_no_new_recording() -> None:
+    recorded: list[Any] = []  # changed by the function itself, and so no reason to record again
+    rates = np.array([1.0, 2.0])
+
+    def f(x, d):
+        recorded.append(1)
+        return np.sum(x**2 * rates * d)
+
+    d = np.ones(2)
+    prepared = dk.prepare(f, np.ones(2), d)
+    calls = len(recorded)
+    for i in range(5):
+        d[:] = i  # data may be refilled
+        assert np.array_equal(prepared.gradient(np.ones(2), d), 2 * rates * i)
+    assert len(recorded) == calls
+
+
+# ---------------------------------------------------------------------- memory and threads
+
+
+def test_the_point_may_be_refilled_between_calls() -> None:
+    x = np.ones(3)
+    prepared = dk.prepare(lambda x: np.sum(x**2), x)
+    x[:] = 5.0
+    assert np.array_equal(prepared.gradient(x), [10.0, 10.0, 10.0])
+
+
+def test_the_order_in_memory_is_part_of_the_point() -> None:
+    def f(x):
+        x.ravel()[0] = 5.0  # a copy of a Fortran-ordered array, a view of another
+        return np.sum(x**2)
+
+    c, fortran = np.ones((2, 2)), np.asfortranarray(np.ones((2, 2)))
+    prepared = dk.prepare(f, c)
+    assert np.array_equal(prepared.gradient(c), [[0.0, 2.0], [2.0, 2.0]])
+    assert np.array_equal(prepared.gradient(fortran), [[2.0, 2.0], [2.0, 2.0]])
+
+
+def test_data_tell_signed_zeros_and_nan_apart() -> None:
+    prepared = dk.prepare(lambda x, d: x * float(np.copysign(1.0, d)), 1.0, 0.0)
+    assert prepared.derivative(1.0, -0.0) == -1.0
+    asks = dk.prepare(lambda x, d: x * (2.0 if np.isnan(d) else 3.0), 1.0, np.nan)
+    assert [asks.derivative(1.0, d) for d in (np.nan, 1.0, np.nan)] == [2.0, 3.0, 2.0]
+
+
+def test_threads_share_a_prepared_function_with_few_programs() -> None:
+    prepared = dk.prepare(lambda x: x * int(x), 1.0, backend=dk.Tape(programs=2))
+    wrong: list[Any] = []
+
+    def work(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        for n in rng.integers(1, 6, size=100):
+            try:
+                if prepared.derivative(n + 0.5) != n:
+                    wrong.append(n)
+            except Exception as error:
+                wrong.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong
+
+
+def test_a_function_may_use_threads_of_its_own() -> None:
+    def f(x):
+        with ThreadPoolExecutor(4) as pool:
+            return sum(pool.map(lambda t: np.sin(t) * sum(t * j for j in range(30)), x))
+
+    x = np.linspace(0.0, 1.0, 8)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        gradient = dk.gradient(f, x)
+    finally:
+        sys.setswitchinterval(interval)
+    np.testing.assert_allclose(gradient, 435 * (np.cos(x) * x + np.sin(x)), rtol=1e-12)
+
+
+def test_a_derivative_taken_in_a_thread_of_the_function() -> None:
+    def f(x):
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(dk.derivative, lambda y: x * y * y, x).result()
+
+    assert dk.derivative(f, 3.0) == 12.0  # of 2 x^2
+
+
+def cubes(x: Any) -> Any:
+    return np.sum(x**3)
+
+
+def test_a_prepared_function_can_be_pickled_and_copied() -> None:
+    x = np.array([1.0, 2.0])
+    prepared = dk.prepare(cubes, x)
+    prepared.hvp(x, x)
+    for other in (pickle.loads(pickle.dumps(prepared)), copy.deepcopy(prepared)):
+        assert np.array_equal(other.gradient(x), 3 * x**2)
+        assert np.array_equal(other.hvp(x, x), 6 * x**2)
+
+
+def test_an_exception_leaves_no_trace_running() -> None:
+    for f in (
+        lambda x: 1 / 0,
+        lambda x: np.linalg.svd(x),
+        lambda x: dk.gradient(lambda y: 1 / 0, x),
+    ):
+        with pytest.raises((ZeroDivisionError, UnsupportedOperation)):
+            dk.gradient(f, np.eye(2))
+    assert not running()
+
+
+def test_a_zero_dimensional_result_has_one_structure_with_every_backend() -> None:
+    def f(x):
+        return np.where(x > 0, x * x, 0 * x)
+
+    for backend in ("finite", "symbolic", "tape"):
+        derivative = dk.derivative(f, 1.5, backend=backend)
+        assert derivative == pytest.approx(3.0)
+        assert type(derivative) is type(f(1.5))

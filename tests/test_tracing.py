@@ -355,3 +355,112 @@ def test_every_numpy_function_of_the_table_is_numpys() -> None:
         assert getattr(function, "__module__", "numpy").startswith("numpy") or isinstance(
             function, np.ufunc
         )
+
+
+# ---------------------------------------------------------------------- copies and views
+
+VIEWS_AND_COPIES = {
+    "ravel": lambda x: x.ravel(), "ravel of a strided array": lambda x: x[:, ::2].ravel(),
+    "reshape of a strided array": lambda x: x[:, ::2].reshape(-1),
+    "ravel of a transpose": lambda x: x.T.ravel(), "flatten": lambda x: x.flatten(),
+    "ravel by columns": lambda x: x.ravel("F"), "transposed copy": lambda x: x.T.copy(),
+    "Fortran copy": lambda x: np.copy(x, order="F"), "block": lambda x: np.block(x),
+    "astype": lambda x: x.astype(float),
+    "astype without copy": lambda x: x.astype(float, copy=False),
+    "real": lambda x: x.real, "conj": lambda x: x.conj(), "positive": lambda x: +x,
+    "clip": lambda x: x.clip(-9, 9), "round": lambda x: np.round(x, 9),
+    "split": lambda x: np.split(x, 3, axis=1)[1], "squeeze": lambda x: x[None].squeeze(0),
+    "swapaxes": lambda x: x.swapaxes(0, 1), "rot90": lambda x: np.rot90(x),
+    "flip": lambda x: np.flip(x), "diagonal of einsum": lambda x: np.einsum("ii->i", x[:, :2]),
+    "fancy index": lambda x: x[[0, 1]], "mask": lambda x: x[np.ones((2, 3), bool)],
+    "one row by an integer": lambda x: x[1], "take": lambda x: np.take(x, [0, 1], axis=0),
+    "broadcast to its own shape": lambda x: np.broadcast_arrays(x, 1.0)[0],
+    "no difference": lambda x: np.diff(x, n=0),
+    "nan_to_num": lambda x: np.nan_to_num(x, copy=False),
+    "running maximum of one row": lambda x: np.maximum.accumulate(x[:1]),
+    "logaddexp over one row": lambda x: np.logaddexp.reduce(x[:1]),
+    "sum over one row": lambda x: np.add.reduce(x[:1]), "sort": lambda x: np.sort(x),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VIEWS_AND_COPIES)
+def test_a_write_reaches_the_original_where_it_does_in_numpy(name: str) -> None:
+    def f(x):
+        VIEWS_AND_COPIES[name](x)[...] = 0.5
+        return x * 1
+
+    x = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    assert np.array_equal(trace(f, x).outputs[0].value, f(x.copy()))
+
+
+def test_a_view_sees_what_is_written_to_its_base_later() -> None:
+    def f(x):
+        base = x * 2
+        view = base[1:]
+        narrower = view[::2]
+        base += x**2
+        first = narrower * 1
+        narrower += 1
+        base[1:][0] = 7.0
+        return np.concatenate([first, view, base])
+
+    x = np.array([1.0, 2.0, 3.0, 4.0])
+    assert np.array_equal(trace(f, x).outputs[0].value, f(x))
+
+
+def test_zero_dimensional_arrays_are_changed_in_place_and_scalars_are_not() -> None:
+    def f(x):
+        x *= 2
+        y = x
+        y += 1
+        return x * x
+
+    assert dk.derivative(f, np.array(3.0)) == 28.0  # of (2x + 1)^2
+    assert dk.derivative(f, 3.0) == 24.0  # of (2x)^2
+
+
+def test_a_view_of_an_outer_array_inside_an_inner_derivative() -> None:
+    def f(x):
+        y = x * 1
+        view = y[1:]
+        first = dk.derivative(lambda z: np.sum((view * z) ** 2), x[0])
+        y *= 2
+        return first + dk.derivative(lambda z: np.sum((view * z) ** 2), x[0])
+
+    # 2 x0 x1^2 + 2 x0 (2 x1)^2
+    assert np.array_equal(dk.gradient(f, np.array([2.0, 3.0])), [90.0, 120.0])
+
+
+KEYWORDS = {
+    "tile": lambda x: np.tile(A=x, reps=2), "repeat": lambda x: np.repeat(a=x, repeats=2),
+    "roll": lambda x: np.roll(a=x, shift=1), "delete": lambda x: np.delete(arr=x, obj=1),
+    "diagonal": lambda x: np.diagonal(a=np.outer(x, x)), "put": lambda x: _put_into(x),
+}  # fmt: skip
+
+
+def _put_into(x: Any) -> Any:
+    y = x.copy()
+    y.put([0, 2], x[1])
+    return y
+
+
+@pytest.mark.parametrize("name", KEYWORDS)
+def test_arguments_by_keyword(name: str) -> None:
+    x = np.array([1.0, 2.0, 3.0])
+    assert np.array_equal(trace(KEYWORDS[name], x).outputs[0].value, KEYWORDS[name](x))
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: np.sum(x, axis=-1), lambda x: np.logaddexp.reduce(x), lambda x: np.median(x),
+        lambda x: np.quantile(x, 0.3), lambda x: np.nanmax(x), lambda x: np.where(x > 0, x, 0),
+        lambda x: np.copy(x), lambda x: x.astype(np.float32), lambda x: np.inner(x, x),
+    ],
+    ids=range(9),
+)  # fmt: skip
+@pytest.mark.parametrize("x", [np.float64(2.0), np.array(2.0)], ids=["scalar", "0-d"])
+def test_a_scalar_stays_a_scalar_and_an_array_an_array(f: Any, x: Any) -> None:
+    value = trace(f, x).outputs[0].value
+    assert value == f(x)
+    assert type(value) is type(f(x))

@@ -8,6 +8,7 @@ and how the forward product (jvp) comes from the pullback, which is linear in it
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -20,14 +21,9 @@ from diffkit.interface import Cost, Differentiator, Prepared
 from diffkit.structure import Layout, Leaves, concrete, is_traced
 from diffkit.target import Output, Point, Target
 from diffkit.tracing.graph import Graph, GuardFailed, Node, same_value
+from diffkit.tracing.outside import OutsideState, outside_state
 from diffkit.tracing.primitives.shapes import astype
-from diffkit.tracing.recording import (
-    DataLayout,
-    OutsideState,
-    describe_data,
-    outside_state,
-    record,
-)
+from diffkit.tracing.recording import DataLayout, describe_data, record
 from diffkit.tracing.tracer import Trace
 
 
@@ -59,12 +55,11 @@ class _Program:
 
     graph: Graph
     layout: Layout
-    data: DataLayout
+    arguments: DataLayout
     outside: OutsideState
-    leaves: Leaves
 
-    def fits(self, layout: Layout, data: DataLayout, outside: OutsideState) -> bool:
-        return self.layout == layout and self.data == data and self.outside.same_as(outside)
+    def fits(self, layout: Layout, arguments: DataLayout) -> bool:
+        return self.layout == layout and self.arguments == arguments and self.outside.holds()
 
 
 @dataclass(frozen=True)
@@ -85,7 +80,11 @@ class _Run:
 
 
 class TapePrepared(Prepared):
-    """A function recorded by the tape. It keeps its recordings and checks their guards."""
+    """A function recorded by the tape. It keeps its recordings and checks their guards.
+
+    Several threads may use it at once. It can be pickled if its function can; the recordings
+    are left behind.
+    """
 
     differentiator: Tape
 
@@ -93,26 +92,35 @@ class TapePrepared(Prepared):
         super().__init__(differentiator, target)
         self._programs: list[_Program] = []
         self._gradient_prepared: Prepared | None = None
+        self._keeping = threading.Lock()
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.differentiator, self.target)
 
     def run(self, point: Point) -> _Run:
         """Evaluate a recording that holds at the point, or record a new one."""
-        data_layout, data = describe_data(point.data)
-        outside = outside_state(self.target.f)
         leaves = point.layout.cast(point.leaves)
+        arguments, numbers = describe_data((*leaves, *point.data))
         for program in reversed(self._programs):
-            if not program.fits(point.layout, data_layout, outside):
+            if not program.fits(point.layout, arguments):
                 continue
             try:
-                run = _evaluated(program, leaves, data)
+                run = _evaluated(program.graph, leaves, numbers[len(leaves) :])
             except GuardFailed:
                 continue
-            self._programs.remove(program)
-            self._programs.append(program)
+            self._keep(program)
             return run
         graph = record(self.target, point)
-        self._programs.append(_Program(graph, point.layout, data_layout, outside, leaves))
-        del self._programs[: -self.differentiator.programs]
+        # What the function itself changes outside is not among what its programs depend on.
+        outside = outside_state(self.target.f, *arguments.fixed)
+        self._keep(_Program(graph, point.layout, arguments, outside))
         return _Run(graph, [node.value for node in graph.nodes])
+
+    def _keep(self, program: _Program) -> None:
+        """Make a program the one used last; the one unused for longest leaves."""
+        with self._keeping:
+            others = [other for other in self._programs if other is not program]
+            self._programs = [*others, program][-self.differentiator.programs :]
 
     @property
     def cost(self) -> Cost:
@@ -152,10 +160,9 @@ class TapePrepared(Prepared):
         return self._gradient_prepared
 
 
-def _evaluated(program: _Program, leaves: Leaves, data: Leaves) -> _Run:
-    graph = program.graph
+def _evaluated(graph: Graph, leaves: Leaves, data: Leaves) -> _Run:
     known = [node.value for node in graph.nodes]
-    recorded = [*program.leaves, *(known[node.index] for node in graph.data)]
+    recorded = [known[node.index] for node in (*graph.inputs, *graph.data)]
     if all(_same_point(a, b) for a, b in zip(recorded, [*leaves, *data], strict=True)):
         return _Run(graph, known)
     return _Run(graph, graph.evaluate(leaves, data))
@@ -165,7 +172,7 @@ def _same_point(a: Any, b: Any) -> bool:
     """Whether a recording's own values serve for the point, without evaluating it again."""
     if is_traced(a) or is_traced(b):
         return is_traced(a) and is_traced(b) and a.node is b.node
-    return bool(same_value(a, b) and same_value(np.signbit(a), np.signbit(b)))
+    return same_value(a, b)
 
 
 def pull_back(graph: Graph, values: list[Any], cotangents: Leaves) -> Leaves:
@@ -246,9 +253,9 @@ def _fitted(adjoint: Any, argument: Any) -> Any:
 
 def _unbroadcast(adjoint: Any, shape: tuple[int, ...], target: tuple[int, ...]) -> Any:
     """Sum over the axes along which the argument was repeated; repeat where it was summed."""
+    missing = max(len(target) - len(shape), 0)
+    adjoint, shape = np.reshape(adjoint, (1,) * missing + shape), (1,) * missing + shape
     extra = len(shape) - len(target)
-    if extra < 0:
-        return np.broadcast_to(adjoint, target)
     axes = tuple(range(extra)) + tuple(
         extra + i for i, n in enumerate(target) if n == 1 and shape[extra + i] != 1
     )

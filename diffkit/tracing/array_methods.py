@@ -1,4 +1,4 @@
-"""The operators and methods of an array, each as the NumPy function of the same meaning."""
+"""The operators, attributes and methods of an array, by the NumPy functions that they mean."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from diffkit.structure import concrete
+
 
 class ArrayMethods:
-    """Gives a class that NumPy dispatches on the operators and methods of `ndarray`."""
+    """Gives a class that NumPy dispatches on the operators, attributes and methods of `ndarray`."""
 
     __slots__ = ()
 
@@ -152,6 +154,48 @@ class ArrayMethods:
     def _update(self: Any, ufunc: np.ufunc, other: Any) -> Any:
         raise NotImplementedError
 
+    # ------------------------------------------------------------------ array attributes
+
+    @property
+    def shape(self: Any) -> tuple[int, ...]:
+        return np.shape(concrete(self._node.value))
+
+    @property
+    def dtype(self: Any) -> np.dtype[Any]:
+        return np.asarray(concrete(self._node.value)).dtype
+
+    @property
+    def ndim(self: Any) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self: Any) -> int:
+        return int(np.size(concrete(self._node.value)))
+
+    @property
+    def itemsize(self: Any) -> int:
+        return int(self.dtype.itemsize)
+
+    @property
+    def nbytes(self: Any) -> int:
+        return int(self.size * self.itemsize)
+
+    @property
+    def T(self: Any) -> Any:  # noqa: N802
+        return np.transpose(self)
+
+    @property
+    def mT(self: Any) -> Any:  # noqa: N802
+        return np.swapaxes(self, -1, -2)
+
+    @property
+    def real(self: Any) -> Any:
+        return self
+
+    @property
+    def imag(self: Any) -> Any:
+        return np.zeros_like(self)
+
     # ------------------------------------------------------------------ reductions
 
     def sum(self: Any, *arguments: Any, **options: Any) -> Any:
@@ -251,6 +295,9 @@ class ArrayMethods:
 
     def compress(self: Any, condition: Any, axis: Any = None) -> Any:
         return np.compress(condition, self, axis)
+
+    def put(self: Any, indices: Any, values: Any, mode: Any = "raise") -> None:
+        np.put(self, indices, values, mode)
 
     def flatten(self: Any, order: Any = "C") -> Any:
         return np.copy(np.ravel(self, order))

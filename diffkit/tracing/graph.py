@@ -8,18 +8,16 @@ another point of the same layout for as long as its guards hold.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
-from types import CodeType
 from typing import Any, Final
 
 import numpy as np
 
 from diffkit.errors import UnsupportedOperation
 from diffkit.structure import Layout, Leaves, concrete, is_traced
+from diffkit.tracing.locations import Location
+from diffkit.tracing.refusals import refuse
 
 Rule = Callable[..., Any]
 
@@ -130,52 +128,17 @@ def pack(array: np.ndarray[Any, np.dtype[Any]]) -> Any:
 
     entries = list(array.flat)
     if any(not is_traced(e) and not isinstance(e, (int, float, np.number)) for e in entries):
-        raise UnsupportedOperation(
-            f"an object array was used at {user_location()}; only arrays of numbers can be "
-            "differentiated through"
+        refuse(
+            "an object array was used; only arrays of numbers can be differentiated through",
+            UnsupportedOperation,
         )
     if len(entries) > PACK_LIMIT:
-        raise UnsupportedOperation(
-            f"an array of {len(entries)} separate traced scalars was built at {user_location()} "
-            f"(the limit is {PACK_LIMIT}); fill np.zeros_like(x) or use np.stack instead"
+        refuse(
+            f"an array of {len(entries)} separate traced scalars was built (the limit is "
+            f"{PACK_LIMIT}); fill np.zeros_like(x) or use np.stack instead",
+            UnsupportedOperation,
         )
     return stack_scalars(*entries, shape=array.shape)
-
-
-@dataclass(frozen=True)
-class Location:
-    """A line of the user's code."""
-
-    code: CodeType
-    line: int
-
-    def __str__(self) -> str:
-        return f"{self.code.co_filename}:{self.line} (in {self.code.co_qualname})"
-
-
-_PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
-_INTERNAL: Final = (
-    str(Path(np.__file__).resolve().parent),
-    *(f"{_PACKAGE}/{part}" for part in ("tracing", "backends", "interface.py", "operators.py")),
-    *(f"{_PACKAGE}/{part}" for part in ("structure.py", "target.py", "assembly.py", "expressions")),
-    "<__array_function__ internals>",
-)
-
-
-@lru_cache(maxsize=4096)
-def is_internal(filename: str) -> bool:
-    """Whether a file belongs to diffkit's machinery or to NumPy, rather than to the user."""
-    return filename.startswith(_INTERNAL)
-
-
-def user_location() -> Location | None:
-    """The line of the innermost caller outside diffkit's machinery and NumPy."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        if not is_internal(frame.f_code.co_filename):
-            return Location(frame.f_code, frame.f_lineno)
-        frame = frame.f_back  # type: ignore[assignment]
-    return None
 
 
 class Node:
@@ -241,11 +204,15 @@ class Guard:
 
 
 def same_value(a: Any, b: Any) -> bool:
-    """Whether two plain values are equal in shape and in every entry (NaN equal to NaN)."""
+    """Whether two plain values are the same: in shape, every entry (NaN as NaN) and every sign."""
     a, b = np.asarray(a), np.asarray(b)
     if a.shape != b.shape:
         return False
-    return bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f" and b.dtype.kind == "f"))
+    if a.dtype.kind != "f" or b.dtype.kind != "f":
+        return bool(np.array_equal(a, b))
+    return bool(
+        np.array_equal(a, b, equal_nan=True) and np.array_equal(np.signbit(a), np.signbit(b))
+    )
 
 
 class GuardFailed(Exception):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,9 @@ import numpy as np
 from diffkit.errors import DiffkitError, InvalidOutput, TracingError
 from diffkit.structure import Leaves, concrete, is_traced, map_leaves
 from diffkit.target import Function, Output, Point, Target, point_of
-from diffkit.tracing.graph import Graph, Node, is_internal, pack, same_value
+from diffkit.tracing.graph import Graph, Node, pack, same_value
+from diffkit.tracing.locations import is_internal
+from diffkit.tracing.outside import OutsideState, outside_state
 from diffkit.tracing.tracer import Trace, Traced
 
 
@@ -21,11 +22,17 @@ from diffkit.tracing.tracer import Trace, Traced
 class DataLayout:
     """What a recording took from the data arguments besides their numbers.
 
-    Numeric arrays and floating-point numbers are inputs of the graph, told apart by shape and
-    dtype alone. Everything else (integers, strings, None, functions) is fixed at recording.
+    Numeric arrays and floating-point numbers are inputs of the graph, told apart by shape,
+    dtype and order in memory alone. Everything else (integers, strings, None, functions) is
+    fixed at recording.
     """
 
     description: tuple[Any, ...]
+
+    @property
+    def fixed(self) -> list[Any]:
+        """The data that are not inputs of the graph."""
+        return [part.value for part in self.description if isinstance(part, _Fixed)]
 
 
 def describe_data(data: tuple[Any, ...]) -> tuple[DataLayout, Leaves]:
@@ -36,8 +43,9 @@ def describe_data(data: tuple[Any, ...]) -> tuple[DataLayout, Leaves]:
     def visit(value: Any) -> None:
         if is_data(value):
             leaves.append(value)
-            kind = type(value) if isinstance(value, float) else np.ndarray
-            description.append((kind, np.shape(concrete(value)), str(_dtype(value))))
+            kind = np.ndarray if is_traced(value) else type(value)
+            shape, dtype = np.shape(concrete(value)), str(_dtype(value))
+            description.append((kind, shape, dtype, memory_order(value)))
         else:
             description.append(_Fixed(value))
 
@@ -55,6 +63,14 @@ def describe_data(data: tuple[Any, ...]) -> tuple[DataLayout, Leaves]:
 
     walk(data)
     return DataLayout(tuple(description)), leaves
+
+
+def memory_order(value: Any) -> tuple[int, ...]:
+    """The axes from the slowest to the fastest: whether `ravel` is a view depends on it."""
+    value = concrete(value)
+    if np.ndim(value) < 2:
+        return ()
+    return tuple(sorted(range(value.ndim), key=lambda axis: -abs(value.strides[axis])))
 
 
 def is_data(value: Any) -> bool:
@@ -90,64 +106,6 @@ class _Fixed:
 
     def __hash__(self) -> int:
         return hash(type(self.value))
-
-
-@dataclass(frozen=True)
-class OutsideState:
-    """What a function refers to beyond its arguments: closure cells, globals and defaults.
-
-    It is compared by identity. State further away (the contents of a captured list or array)
-    is not watched: it counts as it was when the function was recorded.
-    """
-
-    objects: tuple[Any, ...]
-
-    def same_as(self, other: OutsideState) -> bool:
-        return len(self.objects) == len(other.objects) and all(
-            a is b for a, b in zip(self.objects, other.objects, strict=True)
-        )
-
-
-def outside_state(f: Function) -> OutsideState:
-    """Collect what `f`, and the Python functions it refers to, find outside their arguments."""
-    found: list[Any] = []
-    seen: set[int] = set()
-
-    def visit(value: Any) -> None:
-        if isinstance(value, MethodType):
-            found.append(value.__self__)
-            value = value.__func__
-        if not isinstance(value, FunctionType) or id(value) in seen:
-            return
-        seen.add(id(value))
-        if is_internal(value.__code__.co_filename):
-            return
-        for referred in _referred(value):
-            found.append(referred)
-            visit(referred)
-
-    visit(f if isinstance(f, (FunctionType, MethodType)) else type(f).__call__)
-    return OutsideState(tuple(found))
-
-
-def _referred(function: FunctionType) -> Iterator[Any]:
-    for cell in function.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:  # the cell is still empty
-            yield None
-    yield from function.__defaults__ or ()
-    yield from (function.__kwdefaults__ or {}).values()
-    for name in _global_names(function.__code__):
-        if name in function.__globals__:
-            yield function.__globals__[name]
-
-
-def _global_names(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _global_names(constant)
 
 
 def trace(f: Function, *arguments: Any, wrt: int | tuple[int, ...] = 0) -> Graph:

@@ -20,7 +20,8 @@ import numpy as np
 import sympy as sp
 
 from diffkit.errors import DiffkitError, ExpressionTooLarge, UnsupportedOperation
-from diffkit.tracing.graph import Graph, Location, Missing, Node, Same
+from diffkit.tracing.graph import Graph, Missing, Node, Same
+from diffkit.tracing.locations import Location
 from diffkit.tracing.shared_expressions import Expression, Shared, Symbol
 
 LONGEST_NUMERATOR: Final = 2**20

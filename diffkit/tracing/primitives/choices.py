@@ -8,8 +8,10 @@ import numpy as np
 
 from diffkit.errors import UnsupportedOperation
 from diffkit.structure import is_traced
-from diffkit.tracing.graph import as_operand, user_location
+from diffkit.tracing.graph import as_operand
+from diffkit.tracing.locations import user_location
 from diffkit.tracing.primitives.rows import defines
+from diffkit.tracing.primitives.shapes import unboxed
 
 
 @defines(np.clip)
@@ -59,7 +61,7 @@ def _conditions(condlist: Any, ndim: int) -> list[Any]:
 
 def _outcome(condition: Any) -> Any:
     """A condition as a plain boolean array; what it was when recorded becomes a guard."""
-    from diffkit.tracing.tracer import settle
+    from diffkit.tracing.exits import settle
 
     condition = as_operand(condition)
     if not is_traced(condition):
@@ -135,9 +137,9 @@ def _nan_to_num(
     finite = np.where(x == np.inf, high, np.where(x == -np.inf, low, x))
     result = np.where(np.isnan(x), nan, finite)
     if copy:
-        return result
+        return unboxed(result)
     x[...] = result
-    return x
+    return unboxed(x)
 
 
 @defines(np.isposinf)

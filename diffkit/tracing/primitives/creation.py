@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from diffkit.errors import TracingError
 from diffkit.structure import concrete, is_traced
-from diffkit.tracing.graph import user_location
 from diffkit.tracing.primitives.rows import defines
+from diffkit.tracing.primitives.shapes import laid_out
+from diffkit.tracing.refusals import refuse
 
 
-def _made(make: Any, a: Any, dtype: Any, shape: Any) -> Any:
+def _made(fill: float, a: Any, dtype: Any, order: Any, shape: Any) -> Any:
     plain = np.asarray(concrete(a))
-    array = make(plain.shape if shape is None else shape, plain.dtype if dtype is None else dtype)
-    return a.lift(array)
+    return a.lift(np.full_like(plain, fill, dtype=dtype, order=order, shape=shape))
 
 
 @defines(np.zeros_like)
@@ -32,7 +31,7 @@ def _zeros_like(
     *,
     device: Any = None,
 ) -> Any:
-    return _made(np.zeros, a, dtype, shape)
+    return _made(0, a, dtype, order, shape)
 
 
 @defines(np.ones_like)
@@ -45,7 +44,7 @@ def _ones_like(
     *,
     device: Any = None,
 ) -> Any:
-    return _made(np.ones, a, dtype, shape)
+    return _made(1, a, dtype, order, shape)
 
 
 @defines(np.empty_like)
@@ -59,12 +58,8 @@ def _empty_like(
     device: Any = None,
 ) -> Any:
     # An entry that the function forgets to fill must not pass for a number.
-    return _made(_undefined, prototype, dtype, shape)
-
-
-def _undefined(shape: Any, dtype: Any) -> Any:
-    floating = np.dtype(dtype).kind == "f"
-    return np.full(shape, np.nan if floating else 0, dtype)
+    floating = np.dtype(prototype.dtype if dtype is None else dtype).kind == "f"
+    return _made(np.nan if floating else 0, prototype, dtype, order, shape)
 
 
 @defines(np.full_like)
@@ -81,22 +76,22 @@ def _full_like(
     if not is_traced(a):
         plain = np.asarray(a)
         a = fill_value.lift(plain)
-    made = _made(np.zeros, a, dtype, shape)
+    made = _made(0, a, dtype, order, shape)
     made[...] = fill_value
     return made
 
 
 @defines(np.copy)
 def _copy(a: Any, order: str = "K", subok: bool = False) -> Any:
-    return a.copy()
+    return a.copy(order) if isinstance(concrete(a), np.ndarray) else laid_out(a, order=order)
 
 
 @defines(np.copyto)
 def _copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = True) -> None:
     if not is_traced(dst):
-        raise TracingError(
-            f"np.copyto was to write a traced value into an ordinary array [{user_location()}]; "
-            "make the array with np.zeros_like(x)"
+        refuse(
+            "np.copyto was to write a traced value into an ordinary array; make the array with "
+            "np.zeros_like(x)"
         )
     dst[...] = src if where is True else np.where(where, src, dst)
 

@@ -110,7 +110,7 @@ def _block(arrays: Any) -> Any:
         part = as_operand(part)
         return np.reshape(part, (1,) * (ndim - np.ndim(part)) + np.shape(part))
 
-    return joined(arrays, 0)
+    return joined(arrays, 0) if depth else np.copy(joined(arrays, 0))
 
 
 def _block_size(part: Any) -> tuple[int, int]:

@@ -16,6 +16,8 @@ Lane = list[Any]
 
 def normalized(axis: Any, ndim: int) -> Axes:
     """`axis` as a tuple of positive integers in order, or None for all axes."""
+    if ndim == 0 and axis in (0, -1):  # as NumPy's reductions of a scalar allow
+        return ()
     return None if axis is None else tuple(sorted(normalize_axis_tuple(axis, ndim)))
 
 

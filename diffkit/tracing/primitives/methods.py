@@ -17,6 +17,7 @@ from diffkit.tracing.primitives.lanes import (
     to_lanes,
 )
 from diffkit.tracing.primitives.rows import METHODS
+from diffkit.tracing.primitives.shapes import unboxed
 
 
 def _as_method(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -38,12 +39,12 @@ def _in_pairs(ufunc: np.ufunc) -> Callable[..., Any]:
         shape = reduced_shape(np.shape(a), axes, keepdims)
         lanes = to_lanes(a, axes)
         if np.shape(lanes)[-1] == 0:
-            return ufunc.reduce(np.zeros((*np.shape(lanes),)), axis=-1).reshape(shape)
+            return ufunc.reduce(np.zeros(np.shape(lanes)), axis=-1).reshape(shape)
         while (length := np.shape(lanes)[-1]) > 1:
             half = length // 2
             pairs = ufunc(lanes[..., :half], lanes[..., half : 2 * half])
             lanes = np.concatenate([pairs, lanes[..., 2 * half :]], axis=-1)
-        return np.reshape(lanes, shape)
+        return unboxed(np.copy(np.reshape(lanes, shape)))
 
     return reduction
 
@@ -59,7 +60,7 @@ def _running_extremum(ufunc: np.ufunc) -> Callable[..., Any]:
             looked_back = ufunc(lanes[..., distance:], lanes[..., :-distance])
             lanes = np.concatenate([lanes[..., :distance], looked_back], axis=-1)
             distance *= 2
-        return from_lanes(lanes, np.shape(a), axes)
+        return np.copy(from_lanes(lanes, np.shape(a), axes))
 
     return running
 

@@ -10,7 +10,7 @@ from numpy.lib.array_utils import normalize_axis_tuple
 from diffkit.tracing.graph import as_operand
 from diffkit.tracing.primitives.linear_algebra import matmul
 from diffkit.tracing.primitives.rows import defines
-from diffkit.tracing.primitives.shapes import unsupported
+from diffkit.tracing.primitives.shapes import unboxed, unsupported
 
 
 @defines(np.linalg.norm)
@@ -56,7 +56,7 @@ def _norm_of_matrices(x: Any, order: Any, axes: tuple[int, ...], keepdims: bool)
     sums = np.sum(np.abs(x), axis=summed, keepdims=True)
     extreme = np.max if order > 0 else np.min
     norms = extreme(sums, axis=chosen, keepdims=True)
-    return norms if keepdims else np.squeeze(norms, axes)
+    return norms if keepdims else unboxed(np.squeeze(norms, axes))
 
 
 @defines(np.linalg.vector_norm)

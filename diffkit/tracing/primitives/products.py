@@ -14,7 +14,7 @@ from diffkit.structure import concrete, is_traced
 from diffkit.tracing.graph import SAME, Primitive, as_operand
 from diffkit.tracing.primitives.linear_algebra import contraction, inv, matmul, solve_matrix
 from diffkit.tracing.primitives.rows import defines, row
-from diffkit.tracing.primitives.shapes import scatter_positions, unsupported
+from diffkit.tracing.primitives.shapes import scatter_positions, unboxed, unsupported
 
 # ---------------------------------------------------------------------- dot and its kin
 
@@ -43,7 +43,7 @@ def _inner(a: Any, b: Any, /) -> Any:
     a, b = _array(a), _array(b)
     if np.ndim(a) == 0 or np.ndim(b) == 0:
         return np.multiply(a, b)
-    return np.tensordot(a, b, axes=(-1, -1))
+    return unboxed(np.tensordot(a, b, axes=(-1, -1)))
 
 
 @defines(np.outer)
@@ -138,7 +138,7 @@ def _linalg_trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Any:
 def _vecdot(x1: Any, x2: Any, /, *, axis: int = -1, keepdims: bool = False) -> Any:
     x1, x2 = np.moveaxis(as_operand(x1), axis, -1), np.moveaxis(as_operand(x2), axis, -1)
     product = matmul(np.expand_dims(x1, -2), np.expand_dims(x2, -1))[..., 0, 0]
-    return np.expand_dims(product, axis) if keepdims else product
+    return np.expand_dims(product, axis) if keepdims else unboxed(product)
 
 
 @defines(np.linalg.vecdot)

@@ -100,7 +100,8 @@ def movement(function: Any, pullback: Rule | None = None) -> Primitive:
     is given, moves the positions of the entries and adds each adjoint where its entry came from.
     """
     name = function.__name__
-    parameters = list(inspect.signature(function).parameters)
+    signature = inspect.signature(function)
+    first = next(iter(signature.parameters))
 
     def moved(array: Any, **static: Any) -> Any:
         return function(array, **static)
@@ -112,9 +113,9 @@ def movement(function: Any, pullback: Rule | None = None) -> Primitive:
 
     primitive = row(name, moved, (pullback or scattered,), sympy=SAME, exact=SAME, movement=True)
 
-    def bound(array: Any, *arguments: Any, **keywords: Any) -> Any:
-        named = dict(zip(parameters[1:], arguments, strict=False))
-        return primitive(array, **named, **keywords)
+    def bound(*arguments: Any, **keywords: Any) -> Any:
+        named = dict(signature.bind(*arguments, **keywords).arguments)
+        return primitive(named.pop(first), **named)
 
     FUNCTIONS[function] = bound
     return primitive

@@ -31,14 +31,9 @@ def _symbolic_where(S: Any, c: Any, a: Any, b: Any) -> Any:
     return S.Piecewise((number(S, a), truth(S, c)), (number(S, b), True))
 
 
-def _chosen(condition: Any, a: Any, b: Any) -> Any:
-    chosen: Any = np.where(condition, a, b)
-    return chosen[()]
-
-
 where: Primitive = row(
     "where",
-    _chosen,
+    lambda c, a, b: np.where(c, a, b),
     (None, lambda g, y, c, a, b: where(c, g, 0), lambda g, y, c, a, b: where(c, 0, g)),
     sympy=_symbolic_where,
     exact="where",

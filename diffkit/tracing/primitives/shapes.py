@@ -8,7 +8,9 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from diffkit.errors import UnsupportedOperation
-from diffkit.tracing.graph import SAME, Missing, Primitive, as_operand, user_location
+from diffkit.structure import concrete
+from diffkit.tracing.graph import SAME, Missing, Primitive, as_operand
+from diffkit.tracing.locations import user_location
 from diffkit.tracing.primitives.rows import defines, row
 
 
@@ -23,7 +25,7 @@ def fixed(value: Any) -> Any:
     Raises:
         TracingError: a derivative flows through the value.
     """
-    from diffkit.tracing.tracer import settle
+    from diffkit.tracing.exits import settle
 
     return np.asarray(settle(as_operand(value)))
 
@@ -138,9 +140,14 @@ def scatter_positions(g: Any, moved: Any, array: Any, static: Any) -> Any:
 
 # ---------------------------------------------------------------------- casting
 
+
+def _cast(a: Any, dtype: Any) -> Any:
+    return a.astype(dtype) if isinstance(a, np.ndarray) else np.asarray(a).astype(dtype)[()]
+
+
 astype: Primitive = row(
     "astype",
-    lambda a, *, dtype: np.asarray(a).astype(dtype)[()],
+    lambda a, *, dtype: _cast(a, dtype),
     (lambda g, y, a, *, dtype: astype(g, dtype=a.dtype),),
     sympy=lambda S, a, *, dtype: a,
     exact=lambda A, a, *, dtype: a,
@@ -148,7 +155,7 @@ astype: Primitive = row(
 
 to_integer: Primitive = row(
     "to_integer",
-    lambda a, *, dtype: np.asarray(a).astype(dtype)[()],
+    lambda a, *, dtype: _cast(a, dtype),
     Missing("piecewise constant: its derivative is zero"),
     sympy=Missing("a cast to integers has no symbolic counterpart"),
     exact=lambda A, a, *, dtype: np.frompyfunc(A.trunc, 1, 1)(a),
@@ -186,7 +193,36 @@ def _reshaped(a: Any, shape: Any, order: str) -> Any:
 
 @defines(np.ravel)
 def _ravel(a: Any, order: str = "C") -> Any:
-    return _reshaped(a, (-1,), order)
+    """As NumPy: a view of an array that is contiguous, a copy of any other."""
+    a = as_operand(a)
+    flat, plain = _reshaped(a, (-1,), order), concrete(a)
+    if np.may_share_memory(np.ravel(plain, order), plain):  # type: ignore[call-overload]
+        return flat
+    return np.copy(flat)
+
+
+def copied(a: Any, *, order: Any) -> Any:
+    """A copy of a traced array, which for the graph is the same value unless laid out anew."""
+    plain = np.asarray(concrete(a))
+    copy = plain.copy(order)
+    same = copy.flags.c_contiguous == plain.flags.c_contiguous
+    same = same and copy.flags.f_contiguous == plain.flags.f_contiguous
+    return type(a)(a.recorder, a.node) if same else laid_out(a, order=order)
+
+
+laid_out: Primitive = row(
+    "laid_out",
+    lambda a, *, order: np.array(a, order=order),
+    (lambda g, y, a, *, order: g,),
+    sympy=SAME,
+    exact=SAME,
+    routes=True,
+)
+
+
+def unboxed(a: Any) -> Any:
+    """A 0-d array as the scalar that NumPy's reductions return; any other array as it is."""
+    return a[()] if np.ndim(a) == 0 else a
 
 
 def skeleton(a: Any) -> Any:
@@ -331,7 +367,7 @@ def _broadcast_to(array: Any, shape: Any, subok: bool = False) -> Any:
 def _broadcast_arrays(*args: Any, subok: bool = False) -> tuple[Any, ...]:
     arrays = [as_operand(a) for a in args]
     shape = np.broadcast_shapes(*(np.shape(a) for a in arrays))
-    return tuple(np.broadcast_to(a, shape) for a in arrays)
+    return tuple(a if np.shape(a) == shape else np.broadcast_to(a, shape) for a in arrays)
 
 
 @defines(np.meshgrid)

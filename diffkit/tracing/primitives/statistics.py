@@ -13,7 +13,8 @@ import numpy as np
 
 from diffkit.errors import UnsupportedOperation
 from diffkit.structure import is_traced
-from diffkit.tracing.graph import as_operand, user_location
+from diffkit.tracing.graph import as_operand
+from diffkit.tracing.locations import user_location
 from diffkit.tracing.primitives.lanes import (
     kept_shape,
     lane_length,
@@ -23,6 +24,7 @@ from diffkit.tracing.primitives.lanes import (
     to_lanes,
 )
 from diffkit.tracing.primitives.rows import defines
+from diffkit.tracing.primitives.shapes import unboxed
 
 # ---------------------------------------------------------------------- means and spreads
 
@@ -133,7 +135,7 @@ def _median(
         return np.mean(a, axis=axes, keepdims=keepdims)
     middle = ordered[..., (length - 1) // 2 : length // 2 + 1]
     median = _unless_nan(ordered, np.mean(middle, axis=-1))
-    return np.reshape(median, reduced_shape(np.shape(a), axes, keepdims))
+    return unboxed(np.reshape(median, reduced_shape(np.shape(a), axes, keepdims)))
 
 
 def _unless_nan(ordered: Any, value: Any) -> Any:
@@ -167,7 +169,7 @@ def _quantile(
         raise ValueError("Quantiles must be in the range [0, 1]")
     values = [np.reshape(_at_level(ordered, level), shape) for level in levels.reshape(-1)]
     if levels.ndim == 0:
-        return values[0]
+        return unboxed(values[0])
     stacked = np.stack(values) if values else np.zeros((0, *shape), a.dtype)
     return np.reshape(stacked, levels.shape + shape)
 
@@ -238,7 +240,7 @@ def _extremum_without_nan(function: Callable[..., Any], filling: float) -> Calla
     def extremum(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
         filled, present = _without_nan(a, filling)
         found = np.any(present, axis=axis, keepdims=keepdims)
-        return np.where(found, function(filled, axis=axis, keepdims=keepdims), np.nan)
+        return unboxed(np.where(found, function(filled, axis=axis, keepdims=keepdims), np.nan))
 
     return extremum
 
