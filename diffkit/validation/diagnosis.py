@@ -37,6 +37,8 @@ def diagnose(
 
     if not flat.any():
         return "the gradient given is zero"
+    if explains(right):  # too close for a factor or an order to be told from none
+        return _few(flat, wrong)
     if explains(-right):
         return "the sign is flipped"
     factor = _factor(flat, right)

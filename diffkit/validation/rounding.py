@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from diffkit.backends.tape import pull_back
+from diffkit.backends.tape.walk import pull_back
 from diffkit.structure import Array, Leaves
 from diffkit.tracing.graph import Graph, Node
 

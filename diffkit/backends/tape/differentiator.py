@@ -3,7 +3,8 @@
 The function is recorded once. Its derivative walks the graph backwards and asks each node's
 primitive for the adjoints of its arguments; the walker knows no rule. Rules are written in
 traceable NumPy, so the walk can itself be recorded: that is how derivatives nest to any order,
-and how the forward product (jvp) comes from the pullback, which is linear in its cotangent.
+how the forward product (jvp) comes from the pullback, which is linear in its cotangent, and how
+a gradient that is asked for again becomes one straight-line program.
 """
 
 from __future__ import annotations
@@ -11,20 +12,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
 from diffkit.assembly import by_columns, by_rows
-from diffkit.errors import InvalidInput
+from diffkit.backends.tape.entry import Compiled, compiled
+from diffkit.backends.tape.walk import pull_back
+from diffkit.errors import InvalidInput, UnsupportedOperation
 from diffkit.interface import Cost, Differentiator, Prepared
-from diffkit.structure import Layout, Leaves, concrete, is_traced
+from diffkit.structure import Layout, Leaves, is_traced
 from diffkit.target import Output, Point, Target
-from diffkit.tracing.graph import Graph, GuardFailed, Node, same_value
+from diffkit.tracing.graph import Graph, GuardFailed, same_value
 from diffkit.tracing.outside import OutsideState, outside_state
-from diffkit.tracing.primitives.shapes import astype
 from diffkit.tracing.recording import DataLayout, describe_data, record
 from diffkit.tracing.tracer import Trace
+
+LONGEST: Final = 5_000  # operations; compiling many more at once costs seconds and gigabytes
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,21 @@ class Tape(Differentiator):
         return prepared
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Program:
-    """A recording and what it is valid for."""
+    """A recording, what it is valid for, and its compiled gradient once that is wanted.
+
+    Attributes:
+        gradients: how many gradients it has given by the general way.
+        compiled: its gradient as one function; None until a second gradient was asked for.
+    """
 
     graph: Graph
     layout: Layout
     arguments: DataLayout
     outside: OutsideState
+    gradients: int = 0
+    compiled: Compiled | None = None
 
     def fits(self, layout: Layout, arguments: DataLayout) -> bool:
         return self.layout == layout and self.arguments == arguments and self.outside.holds()
@@ -66,8 +77,12 @@ class _Program:
 class _Run:
     """The graph with the value of every node at one point."""
 
-    graph: Graph
+    program: _Program
     values: list[Any]
+
+    @property
+    def graph(self) -> Graph:
+        return self.program.graph
 
     @property
     def output(self) -> Output:
@@ -105,7 +120,7 @@ class TapePrepared(Prepared):
             if not program.fits(point.layout, arguments):
                 continue
             try:
-                run = _evaluated(program.graph, leaves, numbers[len(leaves) :])
+                run = _evaluated(program, leaves, numbers[len(leaves) :])
             except GuardFailed:
                 continue
             self._keep(program)
@@ -113,8 +128,47 @@ class TapePrepared(Prepared):
         graph = record(self.target, point)
         # What the function itself changes outside is not among what its programs depend on.
         outside = outside_state(self.target.f, *arguments.fixed)
-        self._keep(_Program(graph, point.layout, arguments, outside))
-        return _Run(graph, [node.value for node in graph.nodes])
+        program = _Program(graph, point.layout, arguments, outside)
+        self._keep(program)
+        return _Run(program, [node.value for node in graph.nodes])
+
+    def value_and_gradient(self, *arguments: Any) -> tuple[Any, Any]:
+        """Return `f(x)` and its gradient, by a compiled program where one applies."""
+        if arguments and any(program.compiled for program in self._programs):
+            x, data = self.target.split(arguments)
+            for program in reversed(self._programs):
+                if program.compiled is None or not program.outside.holds():
+                    continue
+                result: tuple[Any, Any] | None = program.compiled.run(x, data)
+                if result is not None:
+                    if program is not self._programs[-1]:
+                        self._keep(program)
+                    return result
+        return super().value_and_gradient(*arguments)
+
+    def source(self) -> str:
+        """Return the source of the compiled gradient used last, with the lines of `f` it is for.
+
+        Raises:
+            UnsupportedOperation: there is none yet: it is compiled when a gradient is asked for
+                a second time, unless the function takes very many operations.
+        """
+        for program in reversed(self._programs):
+            if program.compiled is not None:
+                return program.compiled.source
+        raise UnsupportedOperation(
+            f"no gradient of {self.target.name} has been compiled yet; it is when it is asked for "
+            f"a second time, if it takes at most {LONGEST} operations"
+        )
+
+    def _gradient(self, point: Point) -> tuple[Output, Leaves]:
+        run = self.run(point)
+        output, program = run.output, run.program
+        self._require_scalar(output)
+        program.gradients += 1
+        if program.gradients == 2 and program.graph.operations <= LONGEST:
+            program.compiled = compiled(program.graph, point.data)
+        return output, run.pull_back([np.ones((), output.layout.leaves[0].dtype)])
 
     def _keep(self, program: _Program) -> None:
         """Make a program the one used last; the one unused for longest leaves."""
@@ -160,12 +214,13 @@ class TapePrepared(Prepared):
         return self._gradient_prepared
 
 
-def _evaluated(graph: Graph, leaves: Leaves, data: Leaves) -> _Run:
+def _evaluated(program: _Program, leaves: Leaves, data: Leaves) -> _Run:
+    graph = program.graph
     known = [node.value for node in graph.nodes]
     recorded = [known[node.index] for node in (*graph.inputs, *graph.data)]
     if all(_same_point(a, b) for a, b in zip(recorded, [*leaves, *data], strict=True)):
-        return _Run(graph, known)
-    return _Run(graph, graph.evaluate(leaves, data))
+        return _Run(program, known)
+    return _Run(program, graph.evaluate(leaves, data))
 
 
 def _same_point(a: Any, b: Any) -> bool:
@@ -173,94 +228,6 @@ def _same_point(a: Any, b: Any) -> bool:
     if is_traced(a) or is_traced(b):
         return is_traced(a) and is_traced(b) and a.node is b.node
     return same_value(a, b)
-
-
-def pull_back(graph: Graph, values: list[Any], cotangents: Leaves) -> Leaves:
-    """Reverse walk: the adjoints of the inputs, given those of the outputs.
-
-    A local derivative may be infinite where nothing depends on it (`np.where(x > 0, np.log(x),
-    0)` at x = 0). Should an adjoint come out not finite, the walk is repeated with such places
-    told apart: no adjoint flows where the cotangent was never more than dropped.
-    """
-    adjoints = _walk(graph, values, cotangents, None)
-    if not all(np.all(np.isfinite(concrete(leaf))) for leaf in adjoints):
-        live = [np.asarray(concrete(w)) != 0 for w in cotangents]
-        adjoints = _walk(graph, values, cotangents, live)
-    return adjoints
-
-
-def _walk(graph: Graph, values: list[Any], cotangents: Leaves, live: Leaves | None) -> Leaves:
-    """The walk itself: the one place where broadcasting is undone and where adjoints meet."""
-    adjoints: dict[int, Any] = {}
-    alive: dict[int, Any] = {}
-
-    def add(index: int, adjoint: Any, flows: Any) -> None:
-        present = adjoints.get(index)
-        adjoints[index] = adjoint if present is None else present + adjoint
-        if live is not None:
-            alive[index] = flows | alive.get(index, False)
-
-    for k, (node, cotangent) in enumerate(zip(graph.outputs, cotangents, strict=True)):
-        if node.active:
-            add(node.index, cotangent, None if live is None else live[k])
-    with np.errstate(all="ignore"):
-        for node in reversed(graph.nodes):
-            if node.primitive is None or node.index not in adjoints:
-                continue
-            g = adjoints.pop(node.index)
-            arguments = [values[i.index] for i in node.inputs]
-            for position, source in enumerate(node.inputs):
-                if not source.active:
-                    continue
-                y = values[node.index]
-                adjoint = node.primitive.pull(position, g, y, arguments, node.static)
-                if adjoint is None:
-                    continue
-                flows = None
-                if live is not None:
-                    flows = _flows(node, position, alive[node.index], adjoint, y, arguments)
-                    adjoint = np.where(flows, adjoint, 0.0)
-                    flows = concrete(_fitted(1.0 * flows, arguments[position])) > 0
-                add(source.index, _fitted(adjoint, arguments[position]), flows)
-    return [
-        adjoints.get(node.index, np.zeros(leaf.shape, leaf.dtype))
-        for node, leaf in zip(graph.inputs, graph.layout.leaves, strict=True)
-    ]
-
-
-def _flows(node: Node, position: int, live: Any, adjoint: Any, y: Any, arguments: list[Any]) -> Any:
-    """Where an adjoint can be other than zero, given where the cotangent can."""
-    assert node.primitive is not None
-    shape = np.shape(adjoint)
-    if node.primitive.routes:
-        y, arguments = concrete(y), [concrete(a) for a in arguments]
-        weights = np.asarray(live, np.float64)
-        routed = node.primitive.pull(position, weights, y, arguments, node.static)
-        return np.broadcast_to(np.asarray(routed) != 0, shape)
-    if node.primitive.elementwise:
-        return np.broadcast_to(live, shape)
-    return np.full(shape, bool(np.any(live)))
-
-
-def _fitted(adjoint: Any, argument: Any) -> Any:
-    """The adjoint with broadcasting undone, in the dtype of the argument."""
-    shape, target = np.shape(adjoint), np.shape(argument)
-    if shape != target:
-        adjoint = _unbroadcast(adjoint, shape, target)
-    dtype = argument.dtype
-    return adjoint if adjoint.dtype == dtype else astype(adjoint, dtype=dtype)
-
-
-def _unbroadcast(adjoint: Any, shape: tuple[int, ...], target: tuple[int, ...]) -> Any:
-    """Sum over the axes along which the argument was repeated; repeat where it was summed."""
-    missing = max(len(target) - len(shape), 0)
-    adjoint, shape = np.reshape(adjoint, (1,) * missing + shape), (1,) * missing + shape
-    extra = len(shape) - len(target)
-    axes = tuple(range(extra)) + tuple(
-        extra + i for i, n in enumerate(target) if n == 1 and shape[extra + i] != 1
-    )
-    summed = np.reshape(np.sum(adjoint, axis=axes), target) if axes else adjoint
-    return summed if np.shape(summed) == target else np.broadcast_to(summed, target)
 
 
 def _push_forward(run: _Run) -> Callable[[Leaves], Leaves]:

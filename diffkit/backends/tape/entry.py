@@ -1,0 +1,216 @@
+"""The fast way into a prepared gradient: one generated function from arguments to results.
+
+It checks that the arguments are laid out as the program expects and that what the function
+refers to outside is still the same, takes the leaves out of their structure, computes, and puts
+the gradient back together. Wherever something is not as recorded it returns None, and the
+general way is taken, which knows every refusal.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from diffkit.backends.tape.emit import Emitter
+from diffkit.backends.tape.plan import Plan, gradient_plan
+from diffkit.structure import Leaf, is_traced
+from diffkit.tracing.graph import Graph
+from diffkit.tracing.recording import is_data, memory_order
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A program ready to run.
+
+    Attributes:
+        run: from the positional arguments of the function (as `x`, then the data) to the pair
+            (value, gradient), or None where the program does not apply.
+        source: what was compiled.
+    """
+
+    run: Callable[[Any, tuple[Any, ...]], Any]
+    source: str
+
+
+class _Writer:
+    """Collects the lines of the generated function and the names they refer to."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, Any] = {
+            "ndarray": np.ndarray,
+            "float64": np.float64,
+            "isfinite": math.isfinite,
+            "add_reduce": np.add.reduce,
+            "asarray": np.asarray,
+            "memory_order": memory_order,
+        }
+        self.lines: list[str] = []
+
+    def constant(self, value: Any) -> str:
+        name = f"c{len(self.names)}"
+        self.names[name] = value
+        return name
+
+    def require(self, condition: str) -> None:
+        self.lines.append(f"if not ({condition}): return None")
+
+
+def compiled(graph: Graph, data: tuple[Any, ...]) -> Compiled | None:
+    """Generate and compile value and gradient of a recording, for data laid out like `data`.
+
+    None where the general way is needed: the value is not one floating-point number, or the
+    recording lies inside another one.
+    """
+    leaves = (*graph.output_layout.leaves, *graph.layout.leaves)
+    if any(is_traced(node.value) for node in graph.nodes) or not graph.output_layout.is_scalar:
+        return None
+    plan = gradient_plan(graph)
+    examples = [plan.step(position).value for position in plan.outputs]
+    if any(np.asarray(v).dtype != leaf.dtype for v, leaf in zip(examples, leaves, strict=True)):
+        return None
+    writer = _Writer()
+    emitter = Emitter(plan)
+    targets = iter(f"v{position}" for position in plan.inputs)
+    leaves_in = zip(graph.layout.leaves, graph.inputs, strict=True)
+    _take_apart(writer, "x", graph.layout.nesting, leaves_in, targets)
+    _take_data(writer, "data", data, targets)
+    body = emitter.body()
+    value, *gradient = map(_as_leaf, emitter.results(), examples, leaves)
+    watched = [*plan.inputs[: len(graph.layout.leaves)], *plan.outputs]
+    lines = [
+        *writer.lines,
+        *body,
+        f"if not ({_finite(plan, watched)}): return None",
+        f"return {value}, {_put_together(writer, graph.layout.nesting, iter(gradient))}",
+    ]
+    source = "\n".join(["def program(x, data):", *(f"    {line}" for line in lines), ""])
+    names = {**writer.names, **emitter.names}
+    exec(compile(source, "<diffkit program>", "exec"), names)
+    return Compiled(_serialised(names["program"]), source)
+
+
+def _as_leaf(result: str, example: Any, leaf: Leaf) -> str:
+    """The result as the kind of number that the leaf is: a NumPy scalar, or an array."""
+    if leaf.scalar:
+        return f"{result}[()]" if isinstance(example, np.ndarray) else result
+    return result if isinstance(example, np.ndarray) else f"asarray({result})"
+
+
+def _serialised(program: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """The program for one thread at a time, since its buffers are its own; others decline."""
+    lock = threading.Lock()
+
+    def run(x: Any, data: Any) -> Any:
+        if not lock.acquire(blocking=False):
+            return None
+        try:
+            with np.errstate(all="ignore"):
+                return program(x, data)
+        finally:
+            lock.release()
+
+    return run
+
+
+def _take_apart(writer: _Writer, name: str, nesting: Any, leaves: Any, targets: Any) -> None:
+    """Lines that check the structure of `x` and bind its leaves."""
+    if nesting.container is None:
+        leaf, node = next(leaves)
+        target = next(targets)
+        if leaf.scalar:
+            kind = writer.constant(leaf.dtype.type)
+            accepted = f"type({name}) is {kind}"
+            if leaf.dtype == np.float64:
+                writer.require(f"{accepted} or type({name}) is float")
+                writer.lines.append(f"{target} = float64({name})")
+                return
+            writer.require(accepted)
+        else:
+            writer.require(_laid_out_like(writer, name, node.value))
+        writer.lines.append(f"{target} = {name}")
+        return
+    container = writer.constant(nesting.container)
+    writer.require(f"type({name}) is {container} and len({name}) == {len(nesting.members)}")
+    is_dict = issubclass(nesting.container, dict)
+    if is_dict:
+        keys = writer.constant(list(nesting.keys))
+        writer.require(f"list({name}) == {keys}")
+    for k, member in enumerate(nesting.members):
+        part = f"{name}_{k}"
+        key = writer.constant(nesting.keys[k]) if is_dict else str(k)
+        writer.lines.append(f"{part} = {name}[{key}]")
+        _take_apart(writer, part, member, leaves, targets)
+
+
+def _laid_out_like(writer: _Writer, name: str, array: Any) -> str:
+    """A condition: an array of the same type, shape, dtype and order of axes in memory."""
+    dtype = writer.constant(array.dtype)
+    condition = (
+        f"type({name}) is ndarray and {name}.shape == {array.shape} and {name}.dtype is {dtype}"
+    )
+    order = memory_order(array)
+    if not order:
+        return condition
+    same = f"memory_order({name}) == {order}"
+    if order == tuple(range(array.ndim)):
+        same = f"({name}.flags.c_contiguous or {same})"
+    return f"{condition} and {same}"
+
+
+def _take_data(writer: _Writer, name: str, data: Any, targets: Any) -> None:
+    """Lines that check the data arguments and bind their numeric leaves."""
+    if isinstance(data, (dict, list, tuple)):
+        container = writer.constant(type(data))
+        writer.require(f"type({name}) is {container} and len({name}) == {len(data)}")
+        members = data.items() if isinstance(data, dict) else enumerate(data)
+        if isinstance(data, dict):
+            writer.require(f"list({name}) == {writer.constant(list(data))}")
+        for k, (key, member) in enumerate(members):
+            part = f"{name}_{k}"
+            writer.lines.append(f"{part} = {name}[{writer.constant(key)}]")
+            _take_data(writer, part, member, targets)
+    elif is_data(data):
+        if isinstance(data, np.ndarray):
+            writer.require(_laid_out_like(writer, name, data))
+        else:
+            writer.require(f"type({name}) is {writer.constant(type(data))}")
+        writer.lines.append(f"{next(targets)} = {name}")
+    else:
+        fixed = writer.constant(data)
+        same = f"{name} is {fixed}"
+        if isinstance(data, (int, str, bytes)):
+            same += f" or (type({name}) is type({fixed}) and {name} == {fixed})"
+        writer.require(same)
+
+
+def _put_together(writer: _Writer, nesting: Any, results: Iterator[str]) -> str:
+    """An expression for the gradient in the structure of `x`."""
+    if nesting.container is None:
+        return next(results)
+    members = [_put_together(writer, member, results) for member in nesting.members]
+    if issubclass(nesting.container, dict):
+        keys = [writer.constant(key) for key in nesting.keys]
+        return "{" + ", ".join(f"{k}: {m}" for k, m in zip(keys, members, strict=True)) + "}"
+    if hasattr(nesting.container, "_fields"):
+        return f"{writer.constant(nesting.container)}({', '.join(members)})"
+    if issubclass(nesting.container, tuple):
+        return "(" + "".join(f"{m}, " for m in members) + ")"
+    return f"[{', '.join(members)}]"
+
+
+def _finite(plan: Plan, positions: Sequence[int]) -> str:
+    """A condition that fails if a number among the values is not finite.
+
+    A sum is not finite if a term is not; the rare sum that overflows takes the general way.
+    """
+    terms = []
+    for position in dict.fromkeys(positions):
+        array = isinstance(plan.step(position).value, np.ndarray)
+        name = f"v{position}"
+        terms.append(f"isfinite(add_reduce({name}, None))" if array else f"isfinite({name})")
+    return " and ".join(terms)
