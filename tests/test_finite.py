@@ -455,12 +455,55 @@ def test_what_converged_is_as_good_as_its_error_says(rate: float, phase: float, 
     assert abs(result.value - exact) <= 4 * result.error + 1e-15 * rate * (1 + abs(rate * x))
 
 
-def test_noise_is_not_called_convergence() -> None:
-    result = estimated(lambda x: np.round(np.sin(x), 8), 1.0)
-    assert result.status == {"x": "unresolved"}
-    assert abs(result.value - math.cos(1)) <= 10 * result.error
-    with pytest.warns(errors.DiffkitWarning, match="unresolved"):
-        derivative(lambda x: np.round(np.sin(x), 8), 1.0, backend=ADAPTIVE)
+NOISY: list[tuple[str, Any, Any]] = [
+    ("rounded output", lambda x: np.round(np.sin(x), 8), math.cos),
+    ("coarsely rounded", lambda x: np.round(np.exp(x), 4), math.exp),
+    ("truncated", lambda x: np.floor(np.exp(x) * 1e6) / 1e6, math.exp),
+    ("float32 inside", lambda x: float(np.float32(np.sin(x))), math.cos),
+    ("float16 inside", lambda x: float(np.float16(np.sin(x))), math.cos),
+]
+
+
+@pytest.mark.parametrize(("f", "slope"), [case[1:] for case in NOISY], ids=[c[0] for c in NOISY])
+def test_noise_is_measured_and_not_called_convergence(f: Any, slope: Any) -> None:
+    for x in (0.3, 1.0, 1.7):
+        result = estimated(f, x)
+        assert result.status == {"x": "noisy"}
+        assert abs(result.value - slope(x)) <= result.error < 0.1
+        assert result.roundoff > result.truncation
+        assert result.evaluations <= 40
+    with pytest.warns(errors.DiffkitWarning, match="noisy"):
+        derivative(f, 1.0, backend=ADAPTIVE)
+
+
+@pytest.mark.parametrize(
+    ("f", "x", "slope"),
+    [
+        (lambda x: np.log(1 + x * x), 1e-7, 2e-7),
+        (lambda x: np.log(1 + x * x), 1e-5, 2e-5 / (1 + 1e-10)),
+        (lambda x: np.log(1 + x * x), 1e-2, 2e-2 / 1.0001),
+        (lambda x: np.log1p(x) - x, 1e-3, -1e-3 / 1.001),
+        (lambda x: (1 - np.cos(x)) / x**2, 1e-3, -1e-3 / 12 + 1e-9 / 180),
+    ],
+)
+def test_hidden_cancellation_is_part_of_the_error(f: Any, x: float, slope: float) -> None:
+    result = estimated(f, x)
+    assert 0 < abs(result.value - slope) <= result.error
+
+
+@pytest.mark.parametrize(
+    ("f", "x", "slope"),
+    [
+        (lambda x: np.exp(-x * x / 2e-6), 1e-3, -1e3 * math.exp(-0.5)),
+        (lambda x: np.exp(-(((x - 0.5) / 0.01) ** 2)) + x, 0.51, 1 - 200 * math.exp(-1)),
+        (lambda x: np.exp(-(((x - 0.5) / 0.01) ** 2)) + x, 0.55, 1 - 1000 * math.exp(-25)),
+        (lambda x: 1 / (1 + ((x - 1) / 1e-3) ** 2), 1.0005, -1e3 / 1.5625),
+    ],
+)
+def test_what_is_narrow_is_not_overlooked(f: Any, x: float, slope: float) -> None:
+    result = estimated(f, x)
+    assert result.status == {"x": "converged"}
+    assert result.value == pytest.approx(slope, rel=1e-9)
 
 
 def test_constants_have_no_slope_and_no_error() -> None:

@@ -13,5 +13,17 @@ a lower precision inside `f` count as the identity, which the result's note says
 from __future__ import annotations
 
 from diffkit.truth.operators import Truth, derivative, gradient, hessian, jacobian, value
+from diffkit.truth.samples import Plan, SampledTruth, plan, sample
 
-__all__ = ["Truth", "derivative", "gradient", "hessian", "jacobian", "value"]
+__all__ = [
+    "Plan",
+    "SampledTruth",
+    "Truth",
+    "derivative",
+    "gradient",
+    "hessian",
+    "jacobian",
+    "plan",
+    "sample",
+    "value",
+]

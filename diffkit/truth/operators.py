@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from diffkit.assembly import derivative_name
 from diffkit.errors import InvalidInput, InvalidOutput, TruthUnavailable
 from diffkit.measures import Enclosure, nearest
 from diffkit.structure import Layout
@@ -34,6 +35,8 @@ class Truth:
             as could be seen.
         kinks: for every entry without a two-sided derivative the derivative from the left
             and from the right (infinite at a jump of the function or of a lower derivative).
+        smooth: whether the function is differentiable, as far as could be seen: no entry has a
+            kink, and the slope in a direction of general position is what they add up to.
         precision: the largest working precision, in bits.
         evaluations: how many times the graph was evaluated.
         note: reservations, empty where there are none.
@@ -47,6 +50,7 @@ class Truth:
     precision: int = 0
     evaluations: int = 0
     note: str = ""
+    smooth: bool = True
 
 
 def value(f: Function, *arguments: Any, wrt: Positions = 0) -> Truth:
@@ -55,7 +59,7 @@ def value(f: Function, *arguments: Any, wrt: Positions = 0) -> Truth:
     Raises:
         TruthUnavailable: see `gradient`.
     """
-    study = _study(f, arguments, wrt)
+    study = study_of(f, arguments, wrt)
     layout = study.output_layout
     found = study.value(_entry_dtypes(layout))
     return _truth(study, layout.entry_names(), found, layout.restore, layout)
@@ -70,13 +74,13 @@ def derivative(f: Function, *arguments: Any, order: int = 1, wrt: Positions = 0)
     """
     if isinstance(order, bool) or not isinstance(order, int) or order < 1:
         raise InvalidInput(f"order={order!r} must be a positive integer")
-    study = _study(f, arguments, wrt)
+    study = study_of(f, arguments, wrt)
     if not study.point.layout.is_scalar:
         raise InvalidInput(
             f"derivative takes a function of one number, and x is {study.point.layout.summary()}"
         )
     layout = study.output_layout
-    found = study.entries([(Fraction(1), _unit(0))], order, _entry_dtypes(layout))
+    found = study.entries([(Fraction(1), unit_direction(0))], order, _entry_dtypes(layout))
     return _truth(study, layout.entry_names(), found, layout.restore, layout)
 
 
@@ -89,12 +93,13 @@ def gradient(f: Function, *arguments: Any, wrt: Positions = 0) -> Truth:
             value is far from what it computes, a branch cannot be decided, or an entry is
             not finite.
     """
-    study = _study(f, arguments, wrt)
-    _require_scalar(study)
+    study = study_of(f, arguments, wrt)
+    require_scalar(study)
     layout = study.point.layout
     dtypes = _entry_dtypes(layout)
     found = [
-        study.entries([(Fraction(1), _unit(i))], 1, [dtypes[i]])[0] for i in range(layout.size)
+        study.entries([(Fraction(1), unit_direction(i))], 1, [dtypes[i]])[0]
+        for i in range(layout.size)
     ]
     study.examine_other_directions([[entry] for entry in found], dtypes[:1])
     return _truth(study, layout.entry_names(), found, layout.restore, layout)
@@ -106,11 +111,11 @@ def jacobian(f: Function, *arguments: Any, wrt: Positions = 0) -> Truth:
     Raises:
         TruthUnavailable: see `gradient`.
     """
-    study = _study(f, arguments, wrt)
+    study = study_of(f, arguments, wrt)
     rows, columns = study.output_layout, study.point.layout
     dtypes = _entry_dtypes(columns)
     by_column = [
-        study.entries([(Fraction(1), _unit(j))], 1, [dtypes[j]] * rows.size)
+        study.entries([(Fraction(1), unit_direction(j))], 1, [dtypes[j]] * rows.size)
         for j in range(columns.size)
     ]
     study.examine_other_directions(by_column, dtypes[:1] * rows.size)
@@ -126,22 +131,22 @@ def hessian(f: Function, *arguments: Any, wrt: Positions = 0) -> Truth:
         InvalidOutput: `f` does not return one number.
         TruthUnavailable: see `gradient`.
     """
-    study = _study(f, arguments, wrt)
-    _require_scalar(study)
+    study = study_of(f, arguments, wrt)
+    require_scalar(study)
     layout = study.point.layout
     dtypes = _entry_dtypes(layout)
     half = Fraction(1, 2)
     found: dict[tuple[int, int], Entry] = {}
     for i in range(layout.size):
-        found[i, i] = study.entries([(Fraction(1), _unit(i))], 2, [dtypes[i]])[0]
+        found[i, i] = study.entries([(Fraction(1), unit_direction(i))], 2, [dtypes[i]])[0]
     for i, j in combinations(range(layout.size), 2):
-        both = tuple(sorted((*_unit(i), *_unit(j))))
-        terms = [(half, both), (-half, _unit(i)), (-half, _unit(j))]
+        both = tuple(sorted((*unit_direction(i), *unit_direction(j))))
+        terms = [(half, both), (-half, unit_direction(i)), (-half, unit_direction(j))]
         found[i, j] = found[j, i] = study.entries(terms, 2, [dtypes[j]])[0]
-    return _pairs(study, layout, layout, lambda i, j: found[i, j])
+    return _pairs(study, layout, layout, lambda i, j: found[i, j], order=2)
 
 
-def _study(f: Function, arguments: tuple[Any, ...], wrt: Positions) -> Study:
+def study_of(f: Function, arguments: tuple[Any, ...], wrt: Positions) -> Study:
     if not callable(f):
         raise InvalidInput(f"the function is of type {type(f).__name__}, not callable")
     if not arguments:
@@ -150,7 +155,7 @@ def _study(f: Function, arguments: tuple[Any, ...], wrt: Positions) -> Study:
     return Study(target, point_of(target, arguments))
 
 
-def _require_scalar(study: Study) -> None:
+def require_scalar(study: Study) -> None:
     if not study.output_layout.is_scalar:
         raise InvalidOutput(
             f"{study.target.name} must return one number here, and returned "
@@ -158,7 +163,7 @@ def _require_scalar(study: Study) -> None:
         )
 
 
-def _unit(position: int) -> Direction:
+def unit_direction(position: int) -> Direction:
     return ((position, Fraction(1)),)
 
 
@@ -167,7 +172,11 @@ def _entry_dtypes(layout: Layout) -> list[Any]:
 
 
 def _pairs(
-    study: Study, rows: Layout, columns: Layout, entry: Callable[[int, int], Entry]
+    study: Study,
+    rows: Layout,
+    columns: Layout,
+    entry: Callable[[int, int], Entry],
+    order: int = 1,
 ) -> Truth:
     """A result whose leaves have the shape of a leaf of `rows`, then of one of `columns`."""
     row_names, column_names = rows.entry_names(), columns.entry_names()
@@ -178,7 +187,9 @@ def _pairs(
         for column_leaf, column_range in _ranges(columns):
             blocks.append((row_leaf, column_leaf))
             for i in row_range:
-                names += [f"d {row_names[i]} / d {column_names[j]}" for j in column_range]
+                names += [
+                    derivative_name(row_names[i], column_names[j], order) for j in column_range
+                ]
                 found += [entry(i, j) for j in column_range]
 
     def build(leaves: list[Any]) -> Any:
@@ -248,7 +259,7 @@ def _assembled(
                 array[i] = nearest(sides.two_sided.midpoint, dtype)
         arrays.append(array)
     kinks = {
-        name: (_rounded(sides.left), _rounded(sides.right))
+        name: (rounded(sides.left), rounded(sides.right))
         for name, sides in zip(names, found, strict=True)
         if sides.two_sided is None
     }
@@ -261,10 +272,11 @@ def _assembled(
         precision=study.precision,
         evaluations=study.evaluations,
         note="; ".join(study.notes),
+        smooth=study.smooth and not kinks,
     )
 
 
-def _rounded(side: Enclosure | float | None) -> float:
+def rounded(side: Enclosure | float | None) -> float:
     if isinstance(side, Enclosure):
         return float(nearest(side.midpoint, np.float64))
     return math.nan if side is None else side

@@ -47,6 +47,7 @@ class Study:
 
     Attributes:
         certified: whether all answers so far are rigorous.
+        smooth: whether no direction so far has contradicted the partial derivatives.
         notes: reservations about the answers so far.
         precision: the largest precision used so far, in bits.
         evaluations: how often a graph was evaluated so far.
@@ -60,6 +61,7 @@ class Study:
         self.target = target
         self.point = point
         self.certified = True
+        self.smooth = True
         self.notes: list[str] = []
         self.precision = 0
         self.evaluations = 0
@@ -182,13 +184,18 @@ class Study:
         direction = _general_direction(self.point.layout.size)
         found = self.entries([(Fraction(1), direction)], 1, dtypes)
         if self.point.layout.size > FEW:
-            self._confirm(direction, dtypes, found)
+            self.confirm(direction, dtypes, found)
         for output, along in enumerate(found):
             parts = [column[output].two_sided for column in by_column]
             if all(part is not None for part in parts):
                 self._compare_sum(direction, [p for p in parts if p is not None], along)
 
-    def _confirm(self, direction: Direction, dtypes: Sequence[Any], found: Sequence[Entry]) -> None:
+    def confirm(self, direction: Direction, dtypes: Sequence[Any], found: Sequence[Entry]) -> None:
+        """Compare what was found along a direction with high-precision differences.
+
+        Raises:
+            TruthUnavailable: they disagree.
+        """
         terms = [(Fraction(1), direction)]
         self._second_opinion(terms, 1, dtypes, [entry.right for entry in found], 1)
         if any(entry.two_sided is None for entry in found):
@@ -206,7 +213,7 @@ class Study:
             return
         slope = along.two_sided
         if slope is None or abs(slope.midpoint - total) > slope.radius + radius:
-            self.certified = False
+            self.certified = self.smooth = False
             self._note(
                 f"{self.target.name} has partial derivatives here but is not differentiable: its "
                 "slope along other directions is not what they add up to"

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from diffkit.backends.finite.extrapolation import Limit
-from diffkit.backends.finite.sampling import Direction, Sampler, require_same_layout
+from diffkit.backends.finite.lines import Direction
+from diffkit.backends.finite.sampling import Sampler, require_same_layout
 from diffkit.errors import InvalidOutput, NotAnalytic
 from diffkit.structure import Array, Leaves, flatten, map_leaves
 from diffkit.target import Target
@@ -51,26 +52,32 @@ def complex_step(sampler: Sampler, direction: Direction, step: float | None) -> 
 
 
 def confirm(
-    found: Array, reference: Limit, sampler: Sampler, direction: Direction, name: str
+    found: Array,
+    reference: Limit,
+    line: int,
+    sampler: Sampler,
+    direction: Direction,
+    name: str,
 ) -> None:
-    """Compare a complex step with a central difference, entry by entry of the output.
+    """Compare a complex step with the central difference along one line, entry by entry.
 
     Raises:
         NotAnalytic: they differ by more than the central difference's error estimate allows,
             or the central difference did not converge and so confirms nothing.
     """
-    rounding = sampler.eps(direction.leaves) * abs(reference.value)
+    value, error, status = (a[line] for a in (reference.value, reference.error, reference.status))
+    rounding = sampler.eps(direction.leaves) * abs(value)
     with np.errstate(invalid="ignore"):
-        agree = abs(found - reference.value) <= TOLERANCE * (reference.error + rounding)
-    agree &= reference.status == "converged"
+        agree = abs(found - value) <= TOLERANCE * (error + rounding)
+    agree &= status == "converged"
     if agree.all():
         return
     i = int(np.argmin(agree))
     entry = sampler.output.layout.entry_names()[i]
     raise NotAnalytic(
         f"by {name}, the complex step through {sampler.target.name} gives {found[i]:.6g} for "
-        f"{entry}, and the central difference {reference.value[i]:.6g} "
-        f"({reference.status[i]}, error about {reference.error[i]:.1e}); {WAY_OUT}"
+        f"{entry}, and the central difference {value[i]:.6g} "
+        f"({status[i]}, error about {error[i]:.1e}); {WAY_OUT}"
     )
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from diffkit.assembly import assembled, assembled_blocks
-from diffkit.backends.finite.sampling import Tally, entries, line
+from diffkit.backends.finite.lines import entries, line
+from diffkit.backends.finite.sampling import Tally
+from diffkit.backends.finite.sparsity import Sparsity
 from diffkit.backends.finite.stencils import ORDERS
 from diffkit.backends.finite.tasks import Task
 from diffkit.errors import InvalidInput, UnsupportedOperation
@@ -20,7 +21,7 @@ from diffkit.structure import Array, Layout, Leaves
 from diffkit.target import Output, Point, Target, require_plain
 
 SCHEMES = (*ORDERS, "complex")
-STEPS = ("adaptive", "rule")
+STEPS = ("adaptive", "optimal", "rule")
 HIGHEST_DERIVATIVE = 4
 
 
@@ -36,10 +37,21 @@ class FiniteDifference(Differentiator):
             and backward. With the adaptive step it caps the extrapolation. None stands for 2
             (central) and 1 (one-sided) at a fixed step, and for no cap at the adaptive one.
         step: `adaptive` extrapolates from shrinking steps to the accuracy of the dtype, or
-            says that it could not; `rule` takes eps**(1/(derivative + order)) * max(|x|, 1);
+            says that it could not; `optimal` measures the noise of `f` and the next derivative,
+            and balances truncation with rounding (Gill, Murray, Saunders and Wright 1983);
+            `rule` takes eps**(1/(derivative + order)) * max(|x|, 1);
             a number is used as it is given, in the arithmetic of the textbook formula (along a
             tangent it is how far the entry that moves fastest moves).
         relative: whether a numeric step is in units of max(|x|, 1) of each entry.
+        vectorized: whether `f` maps over a leading axis of `x`, and so may be given many points
+            in one call; compared with single calls.
+        jobs: how many processes share the evaluations (joblib's n_jobs), for slow functions.
+        max_evaluations: the most evaluations that one call of an operator may take. What the
+            adaptive step has not resolved by then is `unresolved`; what is known beforehand to
+            take more is refused.
+        sparsity: a matrix, true where an entry of `f(x)` (row) depends on one of `x` (column):
+            columns that share no row are found together. Compared with a slope in a direction
+            of general position.
 
     Raises:
         InvalidInput: an option is unknown, or contradicts another.
@@ -49,6 +61,10 @@ class FiniteDifference(Differentiator):
     order: int | None = None
     step: float | str = "adaptive"
     relative: bool = False
+    vectorized: bool = False
+    jobs: int = 1
+    max_evaluations: int | None = None
+    sparsity: Any = None
 
     name: ClassVar[str] = "finite"
 
@@ -59,6 +75,7 @@ class FiniteDifference(Differentiator):
             )
         self._check_order()
         self._check_step()
+        self._check_evaluation()
 
     def bind(self, target: Target, point: Point) -> Prepared:
         require_plain(point, self.name)
@@ -81,13 +98,32 @@ class FiniteDifference(Differentiator):
                 f"choose one of {', '.join(map(str, allowed))}"
             )
 
+    def _check_evaluation(self) -> None:
+        if not isinstance(self.vectorized, bool):
+            raise InvalidInput(f"vectorized={self.vectorized!r} must be True or False")
+        whole = isinstance(self.jobs, int) and not isinstance(self.jobs, bool)
+        if not whole or self.jobs == 0:
+            raise InvalidInput(f"jobs={self.jobs!r} must be a number of processes, -1 for all")
+        if self.vectorized and self.jobs != 1:
+            raise InvalidInput("vectorized=True makes one call of all points; leave jobs=1")
+        limit = self.max_evaluations
+        if limit is not None and (
+            isinstance(limit, bool) or not isinstance(limit, int) or limit < 1
+        ):
+            raise InvalidInput(f"max_evaluations={limit!r} must be a positive integer or None")
+        if self.sparsity is not None:
+            if self.scheme == "complex":
+                raise InvalidInput("sparsity is for differences, not for the complex step")
+            object.__setattr__(self, "sparsity", Sparsity.of(self.sparsity))
+
     def _check_step(self) -> None:
         if not isinstance(self.relative, bool):
             raise InvalidInput(f"relative={self.relative!r} must be True or False")
         if isinstance(self.step, str):
             if self.step not in STEPS:
                 raise InvalidInput(
-                    f"unknown step {self.step!r}; give a positive number, 'adaptive' or 'rule'"
+                    f"unknown step {self.step!r}; give a positive number, 'adaptive', "
+                    "'optimal' or 'rule'"
                 )
             if self.relative:
                 raise InvalidInput(f"relative=True needs a numeric step, not {self.step!r}")
@@ -117,7 +153,11 @@ class _Prepared(Prepared):
     def _jacobian(self, point: Point) -> tuple[Output, list[Leaves]]:
         task = self._task(point)
         axes, names = entries(point, task.dtype), point.layout.entry_names()
-        return task.output, _blocks(task.slopes(axes, names), task.output, point)
+        if self.options.sparsity is None:
+            slopes = task.slopes(axes, names)
+        else:
+            slopes = task.checked(task.columns(), names)
+        return task.output, _blocks(slopes, task.output, point)
 
     def _jvp(self, point: Point, tangents: Leaves) -> tuple[Output, Leaves]:
         task = self._task(point)
@@ -139,7 +179,7 @@ class _Prepared(Prepared):
                 f"finite differences give derivatives up to order {HIGHEST_DERIVATIVE}, not "
                 f"{order}: rounding leaves no digits; use backend='tape' or 'symbolic'"
             )
-        (result,) = task.values([task.along(axes[0], order)], names)
+        (result,) = task.checked(task.along(axes, order), names)
         return task.output, _shaped(result, task.output.layout)
 
     def _hessian(self, point: Point) -> tuple[Output, list[Leaves]]:
@@ -150,14 +190,14 @@ class _Prepared(Prepared):
         if len(axes) > 1:
             task.pace(axes)
         pairs = [(i, j) for i in range(len(axes)) for j in range(i + 1)]
-        found = task.values(
-            [task.mixed(axes[i], axes[j]) for i, j in pairs],
+        found = task.checked(
+            task.mixed([(axes[i], axes[j]) for i, j in pairs]),
             [f"{names[i]} and {names[j]}" for i, j in pairs],
         )
         matrix = np.zeros((len(axes), len(axes)), task.dtype)
         for (i, j), value in zip(pairs, found, strict=True):
             matrix[i, j] = matrix[j, i] = value[0]
-        return task.output, _blocks(list(matrix), Output(point.layout, point.leaves), point)
+        return task.output, _blocks(matrix, Output(point.layout, point.leaves), point)
 
     def _hvp(self, point: Point, tangents: Leaves) -> tuple[Output, Leaves]:
         self._require_differences("a Hessian-vector product")
@@ -168,29 +208,34 @@ class _Prepared(Prepared):
         length, along = line(point, tangents, task.dtype)
         axes, names = entries(point, task.dtype), point.layout.entry_names()
         task.pace([*axes, along])
-        found = task.values([task.mixed(axis, along) for axis in axes], names)
-        return task.output, _shaped(length * np.concatenate(found), point.layout)
+        found = task.checked(task.mixed([(axis, along) for axis in axes]), names)
+        return task.output, _shaped(length * found[:, 0], point.layout)
 
     def _estimate(self, point: Point) -> Estimate:
         before = self.tally.evaluations
-        task = self._task(point)
+        task = self._task(point, doubt=True)
         axes, names = entries(point, task.dtype), point.layout.entry_names()
+        errors: list[Any] = [None, None, None]
         if self.options.scheme == "complex":
-            slopes, error = task.slopes(axes, names), None
-            states = [np.full(slope.shape, "converged") for slope in slopes]
+            slopes = task.slopes(axes, names)
+            states = np.full(slopes.shape, "converged")
         else:
-            limits = [task.limit(task.along(axis), doubt=True) for axis in axes]
-            slopes, states = [found.value for found in limits], [found.status for found in limits]
-            error = self._structured([found.error for found in limits], task.output, point)
+            found = task.columns()
+            slopes, states = found.value, found.status
+            errors = [
+                self._structured(doubt, task.output, point)
+                for doubt in (found.error, found.truncation, found.roundoff)
+            ]
         value = self._structured(slopes, task.output, point)
         status = _named(states, task.output.layout, point.layout)
-        return Estimate(value, error, self.tally.evaluations - before, status)
+        evaluations = self.tally.evaluations - before
+        return Estimate(value, errors[0], evaluations, status, errors[1], errors[2])
 
     # ------------------------------------------------------------------ shared
 
-    def _task(self, point: Point) -> Task:
+    def _task(self, point: Point, *, doubt: bool = False) -> Task:
         require_plain(point, self.options.name)
-        return Task(self.options, self.target, point, self.tally)
+        return Task(self.options, self.target, point, self.tally, doubt=doubt)
 
     def _require_differences(self, what: str) -> None:
         if self.options.scheme == "complex":
@@ -198,7 +243,7 @@ class _Prepared(Prepared):
                 f"the complex step gives first derivatives, not {what}; use scheme='central'"
             )
 
-    def _structured(self, columns: Sequence[Array], output: Output, point: Point) -> Any:
+    def _structured(self, columns: Array, output: Output, point: Point) -> Any:
         """The gradient or Jacobian in the user's structure, finite or not."""
         blocks = _blocks(columns, output, point)
         if output.layout.is_scalar:
@@ -213,11 +258,9 @@ def _shaped(vector: Array, layout: Layout) -> Leaves:
     return [piece.reshape(leaf.shape) for piece, leaf in zip(pieces, layout.leaves, strict=True)]
 
 
-def _blocks(columns: Sequence[Array], output: Output, point: Point) -> list[Leaves]:
-    """Jacobian blocks from one derivative vector per entry of `x`."""
-    matrix = np.zeros((output.layout.size, point.layout.size), np.result_type(float, *columns))
-    for i, column in enumerate(columns):
-        matrix[:, i] = column
+def _blocks(columns: Array, output: Output, point: Point) -> list[Leaves]:
+    """Jacobian blocks from one derivative vector, a row, per entry of `x`."""
+    matrix = columns.T
     blocks, start = [], 0
     for leaf in output.layout.leaves:
         rows = matrix[start : start + leaf.size]
@@ -233,7 +276,7 @@ def _blocks(columns: Sequence[Array], output: Output, point: Point) -> list[Leav
     return blocks
 
 
-def _named(states: Sequence[Array], rows: Layout, columns: Layout) -> dict[str, str]:
+def _named(states: Array, rows: Layout, columns: Layout) -> dict[str, str]:
     """The status of every entry by its name."""
     by_column = zip(columns.entry_names(), states, strict=True)
     if rows.is_scalar:

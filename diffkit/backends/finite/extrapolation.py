@@ -1,21 +1,18 @@
-"""The limit of a difference quotient, by extrapolation from steps of its own choice.
+"""The limit of difference quotients, by extrapolation from steps of their own choice.
 
-Neville's scheme for a polynomial in `h**power` (Richardson 1911; Ridders, "Accurate
-computation of F'(x) and F'(x)F''(x)", Adv. Eng. Softw. 4, 1982), for any sequence of steps.
-Two doubts are carried with every entry of the table: how far it is from the three entries it
-should agree with, and what rounding in `f` can have done to it.
+Many lines are followed in step, each with its own steps: a row of the table is one quotient
+for every line that still needs one. What a table says from afar is then checked from close by.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
-from diffkit.backends.finite.quotients import Quotient, Sample
+from diffkit.backends.finite.probe import CLEAR, NOISE, Probe, probe
+from diffkit.backends.finite.quotients import LineQuotient, Quotient, Sample
+from diffkit.backends.finite.table import Table
 from diffkit.structure import Array
 
 FIRST_STEP = 0.5
@@ -23,138 +20,158 @@ CONTRACTION = 1.7  # no power of a rational with a small denominator: a period i
 SEARCH = 8.0  # contraction while nothing agrees
 ESCAPE = 32.0  # contraction while some node lies outside the domain
 MAX_ROWS = 48
+FEWEST = 3  # rows before anything can agree
 PATIENCE = 6  # rows without any agreement before the step goes to the size of x itself
 WORSE = 4  # rows after a tolerable entry that, bringing nothing better, end the search
 AGREEMENT = 0.1  # relative error below which an entry shows that the steps are small enough
-CLEAR = 64.0  # how far above its noise a quantity must be to be believed
 DIVERGENCE = 4  # successive growths by one power of 1/h that are taken for an infinite slope
 WIDE = 8.0  # the step, in units, at which a constant function must be constant too
+CLOSE = 8.0  # the step of a probe is eps**0.4 times so many times the last step that helped
+NOISY = 1e3  # times the rounding of f above which its noise is more than rounding
 
 
 @dataclass(frozen=True)
 class Limit:
-    """What extrapolation found, for each entry of the output.
+    """What extrapolation found, first axis the line, second the entry of the output.
 
     Attributes:
         value: the derivative; infinite where the quotient grows like a power of 1/h.
-        error: the estimate of its absolute error.
-        status: `converged`, `kink` or `unresolved`, or `domain` where no quotient was finite.
-        step: the step at which the last entry found its best; None where none was of the
-            method's own choice.
+        truncation: how far it may be off because steps are not zero.
+        roundoff: how far it may be off because values of `f` are rounded, or noisy.
+        status: `converged`, `noisy`, `kink` or `unresolved`, or `domain` where no quotient was
+            finite.
+        step: for each line the step at which its last entry found its best; None where it was
+            not of the method's own choice.
     """
 
     value: Array
-    error: Array
+    truncation: Array
+    roundoff: Array
     status: Array
-    step: Any = None
+    step: Array | None = None
 
-
-class Table:
-    """Neville's table: the newest row, from few columns to many, with both doubts.
-
-    Attributes:
-        values: the entries of the newest row, first axis the column.
-        noise: what rounding can have done to each.
-        spread: how far each is from the entries that it should agree with.
-    """
-
-    def __init__(self, power: int, columns: int) -> None:
-        self.power = power
-        self.columns = columns
-        self.steps: list[Any] = []
-        self.values: list[Array] = []
-        self.noise: list[Array] = []
-        self.spread: list[Array] = []
-        self._older: list[Array] = []
-
-    def add(self, step: Any, value: Array, noise: Array) -> None:
-        """Append a row."""
-        values, noises = [value], [noise]
-        self.steps.append(step)
-        for j in range(min(len(self.values), self.columns)):
-            ratio = (self.steps[-2 - j] / step) ** self.power
-            values.append(values[j] + (values[j] - self.values[j]) / (ratio - 1))
-            noises.append((ratio * noises[j] + self.noise[j]) / (ratio - 1))
-        spread = [self._spread(values, j) for j in range(len(values))]
-        self._older = self.values
-        self.values, self.noise, self.spread = values, noises, spread
-
-    def best(self) -> tuple[Array, Array, Array]:
-        """Value, error and whether the spread is lost in noise, of the newest row's best entry."""
-        values, noise = np.array(self.values), np.array(self.noise)
-        spread = np.array(self.spread)
-        error = spread + noise
-        error = np.where(np.isfinite(error) & np.isfinite(values), error, np.inf)
-        choice = np.argmin(error, axis=0)[np.newaxis]
-        settled = np.any((spread <= noise) & np.isfinite(error), axis=0)
-        picked = [np.take_along_axis(a, choice, 0)[0] for a in (values, error)]
-        return picked[0], picked[1], settled
-
-    def _spread(self, new: list[Array], j: int) -> Array:
-        """The largest distance from entry `j` of a new row to those it should agree with.
-
-        Those are its neighbours to the left, above, and above to the left. In the first and the
-        last allowed column, where it is not the next one's accuracy that matters, they are the
-        two above.
-        """
-        above = self.values
-        alone = j in (0, self.columns)
-        if len(above) <= j or (alone and len(self._older) <= j):
-            return np.full_like(new[j], np.inf)
-        others = [above[j], self._older[j]] if alone else [above[j], above[j - 1], new[j - 1]]
-        return np.asarray(np.max([abs(new[j] - other) for other in others], axis=0))
+    @property
+    def error(self) -> Array:
+        """The estimate of the absolute error."""
+        return np.asarray(self.truncation + self.roundoff)
 
 
 class Search:
-    """One extrapolation: the rows so far, and the best that each output entry has seen."""
+    """Extrapolations along many lines: the rows so far, and the best that each entry has seen."""
 
-    def __init__(self, quotient: Quotient, size: int, columns: int) -> None:
+    def __init__(self, quotient: Quotient, columns: int) -> None:
         self.quotient = quotient
+        self.columns = columns
         self.dtype = quotient.sampler.dtype
+        self.shape = quotient.eps.shape
         self.smallest = np.finfo(self.dtype).eps * quotient.unit
-        self.table = Table(quotient.power, columns)
-        self.curvature = Table(2, columns)
+        lines = self.shape[0]
+        self.live = np.ones(lines, bool)
         self.samples: list[Sample] = []
-        self.value = np.full(size, np.nan, self.dtype)
-        self.error = np.full(size, np.inf, self.dtype)
-        self.settled = np.zeros(size, bool)
-        self.suspect = np.zeros(size, bool)
-        self.kink = np.zeros(size, bool)
-        self.age = np.zeros(size, int)
-        self.reached: Any = None
-        self.drowned = np.zeros(size, bool)  # steps so short that rounding hides all change
-        self.bend_unit = quotient.unit
+        self.start = np.zeros(lines, int)
+        self.floor = np.zeros(self.shape, self.dtype)
+        self.anchor = np.full(self.shape, np.nan, self.dtype)
+        self.slack = np.zeros(self.shape, self.dtype)
+        self.corner = np.zeros(self.shape, self.dtype)
+        self.probed = np.full(lines, np.inf, self.dtype)
+        self.unseen = np.zeros(lines, bool)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin anew with the rows, keeping what probes have seen."""
+        shape, lines = self.shape, self.shape[0]
+        self.table = Table(self.quotient.power, self.columns)
+        self.curvature = Table(2, self.columns)
+        self.value = np.full(shape, np.nan, self.dtype)
+        self.truncation = np.full(shape, np.inf, self.dtype)
+        self.roundoff = np.full(shape, np.inf, self.dtype)
+        self.settled = np.zeros(shape, bool)
+        self.suspect = np.zeros(shape, bool)
+        self.kink = np.zeros(shape, bool)
+        self.drowned = np.zeros(shape, bool)  # steps so short that rounding hides all change
+        self.flat = np.ones(shape, bool)
+        self.seen = np.zeros(shape, bool)
+        self.age = np.zeros(shape, int)
+        self.last = np.full(shape, np.nan, self.dtype)
+        self.last_noise = np.full(shape, np.nan, self.dtype)
+        self.first_slope = np.full(shape, np.nan, self.dtype)
+        self.first_noise = np.full(shape, np.nan, self.dtype)
+        self.first_value_noise = np.full(shape, np.nan, self.dtype)
+        self.first_jump = np.full(shape, np.nan, self.dtype)
+        self.reached = np.full(shape, np.inf, self.dtype)
+        self.bend_unit = self.quotient.unit
+        self.rows = np.zeros(lines, int)
+
+    @property
+    def error(self) -> Array:
+        return np.asarray(self.truncation + self.roundoff)
 
     def run(self) -> Limit:
-        step = FIRST_STEP * self.quotient.unit
-        for row in range(MAX_ROWS):
-            sample = self.quotient(step)
-            if sample is None:
+        steps, meter = FIRST_STEP * self.quotient.unit, self.quotient.sampler.meter
+        for _ in range(MAX_ROWS):
+            sample = self.quotient.sampled(steps, self.live)
+            self.live &= sample.made
+            if not self.live.any():
                 break
-            self._take(step, sample)
-            if self._finished(step):
-                break
-            step = self._next(step, row)
+            self.samples.append(sample)
+            self._take(len(self.samples) - 1)
+            if len(self.samples) < FEWEST:
+                steps = np.where(self.live, self._next(steps), steps)
+                continue
+            finished = self.live & self._finished(steps)
+            again = self._examined(finished, steps)
+            self.live &= ~finished | again
+            meter.lines(int(np.count_nonzero(~self.live)), len(self.live))
+            steps = np.where(self.live, self._next(steps), steps)
         self._recognise_constants()
         return self._limit()
 
-    def _take(self, step: Any, sample: Sample) -> None:
-        self.samples.append(sample)
-        self.table.add(step, sample.value, sample.noise)
-        value, error, settled = self.table.best()
-        bent = self._bent(step, sample, settled)
-        self.drowned = sample.flat & self._agreeing()
-        open_ = ~(self.settled | self.kink | self.drowned)
-        better = open_ & ((error < self.error) | self._refuted(value, error))
-        self._listen_for_echo(value, error, open_ & ~better)
-        self.value = np.where(better, value, self.value)
-        self.error = np.where(better, error, self.error)
-        self.age = np.where(better, 0, self.age + 1)
-        if better.any():
-            self.reached = step
-        self.suspect = bent & open_
+    # ------------------------------------------------------------------ one row
+
+    def _take(self, row: int) -> None:
+        sample = self.samples[row]
+        alive = (sample.made & (row >= self.start))[:, np.newaxis]
+        value = np.where(alive, sample.value, np.nan)
+        noise = sample.noise + self.floor * sample.gain
+        self.rows += alive[:, 0]
+        self._note_first(value, noise, sample)
+        self.table.add(sample.steps, value, noise)
+        if self.table.rows < FEWEST:
+            self._add_curvature(sample, noise)
+            return
+        found, spread, roundoff, settled = self.table.best()
+        if np.any(astray := abs(found - self.anchor) > self.slack):
+            spread, settled = np.where(astray, np.inf, spread), settled & ~astray
+        error = spread + roundoff
+        bent = self._bent(sample, noise, settled)
+        self.drowned = np.where(alive, sample.flat & self._agreeing(), self.drowned)
+        open_ = ~(self.settled | self.kink | self.drowned) & alive
+        better = open_ & ((error < self.error) | self._refuted(found, error))
+        self._listen_for_echo(found, error, open_ & ~better)
+        self.value = np.where(better, found, self.value)
+        self.truncation = np.where(better, spread, self.truncation)
+        self.roundoff = np.where(better, roundoff, self.roundoff)
+        self.age = np.where(better, 0, self.age + alive)
+        self.reached = np.where(better, sample.steps[:, np.newaxis], self.reached)
+        self.suspect = np.where(alive, bent & open_, self.suspect)
         self.settled |= settled & open_ & ~bent
-        self._confirm_kinks(step, sample)
+        self._confirm_kinks(row, noise)
+
+    def _note_first(self, value: Array, noise: Array, sample: Sample) -> None:
+        finite = np.isfinite(value)
+        self.last = np.where(sample.made[:, np.newaxis], value, self.last)
+        self.last_noise = np.where(sample.made[:, np.newaxis], noise, self.last_noise)
+        new = finite & ~self.seen
+        if new.any():
+            self.first_slope = np.where(new, abs(value), self.first_slope)
+            self.first_noise = np.where(new, noise, self.first_noise)
+            self.first_value_noise = np.where(
+                new, sample.noise / sample.gain, self.first_value_noise
+            )
+            if sample.jump is not None:
+                self.first_jump = np.where(new, abs(sample.jump), self.first_jump)
+        self.seen |= finite
+        self.flat &= sample.flat | ~finite
 
     def _refuted(self, value: Array, error: Array) -> Array:
         """Where an agreement at long steps, not a close one, is contradicted by shorter ones."""
@@ -167,9 +184,11 @@ class Search:
         The smallest of many spreads is small by chance where `f` has more noise than it shows.
         """
         echo = open_ & (self.age == 0) & (error < CLEAR * self.error)
-        self.error = np.where(echo, np.maximum(self.error, abs(value - self.value)), self.error)
+        if echo.any():
+            wider = np.maximum(self.error, abs(value - self.value)) - self.roundoff
+            self.truncation = np.where(echo, wider, self.truncation)
 
-    def _bent(self, step: Any, sample: Sample, settled: Array) -> Array:
+    def _bent(self, sample: Sample, noise: Array, settled: Array) -> Array:
         """Whether the slope settled, but not the curvature, as it does on smooth functions.
 
         At a kink the slopes on both sides have different limits. Their difference, divided by
@@ -177,95 +196,151 @@ class Search:
         """
         if sample.jump is None:
             return np.zeros(settled.shape, bool)
-        if not self.curvature.steps and np.isfinite(sample.jump).any():
-            self.bend_unit = step
-        scale = self.bend_unit / step
-        self.curvature.add(step, sample.jump * scale, 2 * sample.noise * scale)
+        self._add_curvature(sample, noise)
         if not settled.any():
             return settled
-        curvature, noise = np.array(self.curvature.spread), np.array(self.curvature.noise)
-        smooth = np.any(curvature <= CLEAR * noise, axis=0)
-        negligible = abs(sample.jump) <= np.maximum(
-            CLEAR * sample.noise, self.quotient.eps * (self._first_slope() + self._first_jump())
-        )
+        smooth = np.any(self.curvature.spread <= CLEAR * self.curvature.noise, axis=0)
+        first = np.nan_to_num(self.first_slope) + np.nan_to_num(self.first_jump)
+        negligible = abs(sample.jump) <= np.maximum(CLEAR * noise, self.quotient.eps * first)
         bent = ~smooth & ~negligible & np.isfinite(self.curvature.values[0])
         return np.asarray(settled & bent)
 
-    def _first_slope(self) -> Array:
-        """The size of the first quotient that was finite."""
-        return _first_finite([sample.value for sample in self.samples])
-
-    def _first_jump(self) -> Array:
-        """The size of the first jump of the slope that was finite."""
-        return _first_finite([s.jump for s in self.samples if s.jump is not None])
-
-    def _confirm_kinks(self, step: Any, sample: Sample) -> None:
-        """A jump that lasts until rounding begins to hide it is a kink."""
-        jumps = [s.jump for s in self.samples[-3:] if s.jump is not None]
-        if len(jumps) < 3:
+    def _add_curvature(self, sample: Sample, noise: Array) -> None:
+        if sample.jump is None:
             return
-        lasting = abs(np.ptp(np.array(jumps), axis=0)) < AGREEMENT * abs(jumps[-1])
-        hidden = CLEAR**2 * sample.noise > abs(jumps[-1])
-        lasting &= self.suspect
-        confirmed = lasting & (hidden | (step < self.smallest))
-        self.kink |= confirmed
-        self.suspect &= ~confirmed
-        self.error[lasting] = np.inf
-        self.value[confirmed] = sample.value[confirmed]
-        self.error[confirmed] = abs(jumps[-1][confirmed]) / 2
+        fresh = (self.rows <= 1) & np.isfinite(sample.jump).any(axis=1)
+        self.bend_unit = np.where(fresh, sample.steps, self.bend_unit)
+        scale = (self.bend_unit / sample.steps)[:, np.newaxis]
+        jump = np.where(np.isnan(self.last), np.nan, sample.jump)
+        self.curvature.add(sample.steps, jump * scale, 2 * noise * scale)
 
-    def _finished(self, step: Any) -> bool:
-        value, noise = self.samples[-1].value, self.samples[-1].noise
+    def _confirm_kinks(self, row: int, noise: Array) -> None:
+        """A corner seen from close by is a kink; so is a jump that lasts until rounding."""
+        found = (self.corner != 0) & np.isfinite(self.last) & ~self.kink
+        jumps = [s.jump for s in self.samples[max(row - 2, 0) : row + 1] if s.jump is not None]
+        jump = np.where(found, self.corner, jumps[-1] if jumps else 0)
+        if len(jumps) == 3 and self.suspect.any():
+            lasting = np.ptp(np.array(jumps), axis=0) < AGREEMENT * abs(jumps[-1])
+            hidden = CLEAR**2 * noise > abs(jumps[-1])
+            lasting &= self.suspect
+            short = (self.samples[row].steps < self.smallest)[:, np.newaxis]
+            found |= lasting & (hidden | short)
+            self.truncation = np.where(lasting, np.inf, self.truncation)
+        if found.any():
+            self.kink |= found
+            self.suspect &= ~found
+            self.value = np.where(found, self.last, self.value)
+            self.truncation = np.where(found, abs(jump) / 2, self.truncation)
+            self.roundoff = np.where(found, noise, self.roundoff)
+
+    # ------------------------------------------------------------------ a look from close by
+
+    def _examined(self, finished: Array, steps: Array) -> Array:
+        """Probe lines that are about to finish, or find no end; those which must go on."""
+        none = np.zeros(len(finished), bool)
+        if not isinstance(self.quotient, LineQuotient):
+            return none
+        eps = np.max(self.quotient.eps, axis=1, initial=0.0)
+        last = self.reached.min(axis=1)
+        last = np.where(np.isfinite(last), last, steps)
+        near = eps**0.4 * CLOSE * last
+        near = np.maximum(near, 1024 * eps * self.quotient.lines.size)
+        close = near * 8 < last
+        due = finished & close & (self.probed > 1e-3 * last)
+        due &= np.isfinite(self.error).any(axis=1)
+        lasting = (self._agreeing() | self.suspect).any(axis=1)
+        due |= self.live & (self.rows == PATIENCE + 1) & close & lasting
+        if not due.any():
+            return none
+        believed = np.where(np.isfinite(self.error), self.value, 0)
+        doubt = np.where(np.isfinite(self.error), self.error, np.inf)
+        seen = probe(self.quotient, near, due, believed, doubt, last / 8)
+        self.probed = np.where(due, near, self.probed)
+        self.unseen |= due & ~seen.made
+        return self._learned(seen, due & seen.made)
+
+    def _learned(self, seen: Probe, looked: Array) -> Array:
+        """Take over what a probe shows; the lines that have to go on because of it."""
+        known = looked[:, np.newaxis] & seen.seen
+        first = self.quotient.derivative == 1
+        corner = known & (seen.corner != 0) & first & ~self.kink
+        believed = np.isfinite(self.error) & (self._agreeing() | self._trustworthy()) & ~self.kink
+        believed &= known & ~corner
+        slack = seen.slack + self.error
+        astray = believed & (abs(seen.slope - self.value) > slack) & first & ~seen.blind
+        noisy = believed & ~astray & (seen.noise > NOISE * seen.usual)
+        floor = np.where(believed, np.where(noisy, seen.noise, 0), self.floor)
+        if not ((floor != self.floor) | corner | astray).any():
+            return np.zeros(len(looked), bool)
+        self.floor = floor
+        self.corner = np.where(corner, seen.corner, self.corner)
+        self.anchor = np.where(astray, seen.slope, self.anchor)
+        self.slack = np.where(astray, seen.slack, self.slack)
+        lost = astray.any(axis=1)
+        self.start = np.where(lost, len(self.samples), self.start)
+        self._forget()
+        for row in range(len(self.samples)):
+            self._take(row)
+        return looked & ~self._finished(self.samples[-1].steps)
+
+    # ------------------------------------------------------------------ where to go next
+
+    def _finished(self, steps: Array) -> Array:
+        """The lines for which another row would bring nothing."""
+        value, noise = self.last, self.last_noise
         informed = self._agreeing() | (noise > AGREEMENT * abs(value))
         hopeless = informed & (noise > self.error) & ~self.suspect
-        lost = ~np.isfinite(value) & ~np.isfinite(self.error) & bool(step < self.smallest)
+        short = (steps < self.smallest)[:, np.newaxis]
+        lost = ~np.isfinite(value) & ~np.isfinite(self.error) & short
         past = (self.age >= WORSE) & self._tolerable() & ~self.suspect
-        return bool(np.all(self.settled | self.kink | hopeless | lost | past | self.drowned))
+        done = self.settled | self.kink | hopeless | lost | past | self.drowned
+        return np.asarray(done.all(axis=1))
 
     def _agreeing(self) -> Array:
         return np.asarray(self.error <= AGREEMENT * abs(self.value))
 
+    def _next(self, steps: Array) -> Array:
+        waiting = ~(self.settled | self.kink)
+        finite = (np.isfinite(self.last) & waiting).any(axis=1)
+        agreeing = (self._agreeing() & waiting).any(axis=1)
+        lost = ~agreeing & (self.rows > 2)
+        proposed = np.where(
+            finite, np.where(lost, steps / SEARCH, steps / CONTRACTION), steps / ESCAPE
+        )
+        own_size = FIRST_STEP * self.quotient.inner
+        passing = (proposed < own_size) & (own_size < steps / CONTRACTION)
+        stuck = (self.rows > PATIENCE) & ~agreeing & (own_size > 0) & (own_size < proposed)
+        return np.where((passing | stuck) & (lost | ~finite), own_size, proposed)
+
+    # ------------------------------------------------------------------ the end
+
     def _recognise_constants(self) -> None:
         """No error where `f` never changed, not even far away."""
-        if len(self.samples) < 3:
-            return
-        flat = np.all([sample.flat for sample in self.samples], axis=0)
+        flat = self.flat & self.seen & (self.rows >= 3)[:, np.newaxis]
         if not flat.any():
             return
-        wide = self.quotient(WIDE * self.quotient.unit)
-        if wide is not None:
-            self.error[flat & (wide.flat | ~np.isfinite(wide.value))] = 0
-
-    def _next(self, step: Any, row: int) -> Any:
-        waiting = ~(self.settled | self.kink)
-        finite = np.isfinite(self.samples[-1].value)[waiting]
-        agreeing = self._agreeing()[waiting]
-        if not finite.any():
-            proposed = step / ESCAPE
-        elif row >= 2 and not agreeing.any():
-            proposed = step / SEARCH
-        else:
-            return step / CONTRACTION
-        own_size = FIRST_STEP * self.quotient.inner
-        if proposed < own_size < step / CONTRACTION:
-            return own_size
-        if row >= PATIENCE and not agreeing.any() and 0 < own_size < proposed:
-            return own_size
-        return proposed
+        wide = self.quotient.sampled(WIDE * self.quotient.unit, np.asarray(flat.any(axis=1)))
+        constant = flat & (wide.flat | ~np.isfinite(wide.value)) & wide.made[:, np.newaxis]
+        self.truncation = np.where(constant, 0, self.truncation)
+        self.roundoff = np.where(constant, 0, self.roundoff)
 
     def _limit(self) -> Limit:
         missing = ~np.isfinite(self.error)
-        seen = np.any([np.isfinite(s.value) for s in self.samples] or [missing], axis=0)
-        trusted = self._trustworthy() | self.kink
-        value = self.value
-        if self.samples:
-            value = np.where(missing & seen, self.samples[-1].value, value)
-            useful = trusted | self._agreeing()
+        trusted = self._trustworthy() & ~self.unseen[:, np.newaxis] | self.kink
+        value = np.where(missing & self.seen, self.last, self.value)
+        useful = trusted | self._agreeing()
+        if not useful.all():
             value = np.where(useful, value, self._diverging(value))
-        status = np.where(trusted, "converged", "unresolved")
+        noisy = self.settled & (self.error > self._digits())
+        noisy &= self.floor > NOISY * np.nan_to_num(self.first_value_noise)
+        status = np.where(trusted, np.where(noisy, "noisy", "converged"), "unresolved")
         status = np.where(self.kink, "kink", status)
-        error = np.where(np.isinf(value), np.inf, self.error)
-        return Limit(value, error, np.where(seen | ~missing, status, "domain"), self.reached)
+        status = np.where(self.seen | ~missing, status, "domain")
+        infinite = np.isinf(value)
+        final = self.quotient.eps / 2 * abs(value) * (self.roundoff > 0)
+        truncation = np.where(infinite, np.inf, self.truncation)
+        roundoff = np.where(infinite, np.inf, self.roundoff + final)
+        return Limit(value, truncation, roundoff, status, self.reached.min(axis=1))
 
     def _trustworthy(self) -> Array:
         """Whether the error is what rounding explains, or tolerable."""
@@ -278,18 +353,24 @@ class Search:
         A derivative that is zero has no digits: there an error counts for nothing that rounding
         in `f` alone causes at the first, longest step.
         """
-        eps = self.quotient.eps
-        digits = eps ** (1 / (1 + self.quotient.derivative)) * abs(self.value)
-        first_noise = _first_finite([sample.noise for sample in self.samples])
-        lost = CLEAR * np.fmax(eps * self._first_slope(), first_noise)
-        return np.asarray(self.error <= np.fmax(digits, lost))
+        lost = CLEAR * np.fmax(self.quotient.eps * self.first_slope, self.first_noise)
+        return np.asarray(self.error <= np.fmax(self._digits(), lost))
+
+    def _digits(self) -> Array:
+        """The error that leaves a fair part of the digits."""
+        return np.asarray(
+            self.quotient.eps ** (1 / (1 + self.quotient.derivative)) * abs(self.value)
+        )
 
     def _diverging(self, value: Array) -> Array:
         """Infinity where quotients grew steadily like one power of 1/h, else the value."""
+        if len(self.samples) <= DIVERGENCE:
+            return value
         quotients = np.array([s.value for s in self.samples])
         noise = np.array([s.noise for s in self.samples])
-        ratios = np.array([math.log(a / b) for a, b in pairwise(self.table.steps)])
-        growth = np.log(quotients[1:] / quotients[:-1]) / ratios[:, np.newaxis]
+        steps = np.array([s.steps for s in self.samples])
+        ratios = np.log(steps[:-1] / steps[1:])
+        growth = np.log(quotients[1:] / quotients[:-1]) / ratios[:, :, np.newaxis]
         growth[abs(quotients[1:]) <= CLEAR * noise[1:]] = np.nan
         for end in range(len(growth), DIVERGENCE - 1, -1):
             window = growth[end - DIVERGENCE : end]
@@ -298,14 +379,10 @@ class Search:
         return value
 
 
-def limit(quotient: Quotient, size: int, columns: int) -> Limit:
-    """Return the limit of a quotient as its step shrinks, for each entry of the output."""
-    return Search(quotient, size, columns).run()
-
-
-def _first_finite(rows: list[Array]) -> Array:
-    """The absolute value of each entry in the first row where it is finite; else zero."""
-    first = np.zeros_like(rows[0])
-    for row in reversed(rows):
-        first = np.where(np.isfinite(row), abs(row), first)
-    return first
+def limit(quotient: Quotient, columns: int) -> Limit:
+    """Return the limits of quotients as their steps shrink, for each entry of the output."""
+    shape = quotient.eps.shape
+    if 0 in shape:
+        nothing = np.zeros(shape, quotient.sampler.dtype)
+        return Limit(nothing, nothing, nothing, np.full(shape, "converged"), quotient.unit)
+    return Search(quotient, columns).run()

@@ -1,4 +1,4 @@
-"""Difference quotients of `f` at a given step.
+"""Difference quotients of `f` at given steps, along many lines at once.
 
 The points that `f` saw, not those that were meant, enter a quotient: where rounding moved a
 node, the weights are those of the nodes where they are.
@@ -6,175 +6,250 @@ node, the weights are those of the nodes where they are.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from diffkit.backends.finite.sampling import Direction, Sampler
+from diffkit.backends.finite.lines import Bundle, Direction, Pairs, Places
+from diffkit.backends.finite.sampling import Sampler
 from diffkit.backends.finite.stencils import Stencil, weights
 from diffkit.structure import Array
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A difference quotient at one step.
+    """Difference quotients, first axis the line, second the entry of the output.
 
     Attributes:
-        value: the quotient, for each entry of the output.
-        noise: what rounding in `f` can have done to it.
+        value: the quotients; NaN for lines that were not sampled.
+        noise: what rounding in `f` can have done to them.
         flat: whether `f` had one and the same value at all nodes and at the point.
+        made: for each line whether its step was made: neither lost to rounding nor to the budget.
+        gain: for each line by how much a unit error in each value of `f` is amplified.
         jump: the slope ahead minus the slope behind; None for other than first derivatives.
+        steps: for each line the step as it was made.
     """
 
     value: Array
     noise: Array
     flat: Array
+    made: Array
+    gain: Array
+    steps: Array
     jump: Array | None = None
 
 
-def missing(sampler: Sampler) -> Sample:
-    """Return the sample of a quotient that is not defined at its step."""
-    nothing = np.full_like(sampler.center, np.nan)
-    return Sample(nothing, nothing, np.zeros(nothing.shape, bool))
-
-
 class LineQuotient:
-    """A derivative along one line, by a stencil."""
+    """Derivatives along lines, by one stencil.
 
-    def __init__(self, sampler: Sampler, direction: Direction, formula: Stencil) -> None:
+    Attributes:
+        unit, inner: the steps of the lines that count as one, and as the size of `x`.
+        eps: the relative rounding error of `f`, for each line and entry of the output.
+    """
+
+    def __init__(self, sampler: Sampler, directions: Sequence[Direction], formula: Stencil) -> None:
         self.sampler = sampler
-        self.direction = direction
         self.formula = formula
-        self.eps = sampler.eps(direction.leaves)
+        self.lines = Bundle(list(directions), sampler.dtype)
+        self.eps = _roundings(sampler, [d.leaves for d in directions])
         self.power, self.derivative = formula.power, formula.derivative
-        self.unit, self.inner = direction.unit, direction.inner
+        self.unit, self.inner = self.lines.unit, self.lines.inner
+        self._nodes = np.array(formula.nodes, sampler.dtype)
 
     def exactly(self, step: Any, *, relative: bool) -> Sample | None:
         """The stencil as it is written, with the step as it is given (times `unit`)."""
-        step = step * self.direction.unit if relative else step
-        if self.direction.landed(step) == 0:
+        steps = np.full_like(self.unit, step) * (self.unit if relative else 1)
+        if not np.all(self.lines.landed(steps)):
             return None
-        return self._uniform(step, [self._sample(n * step) for n in self.formula.nodes])
+        offsets = steps[:, np.newaxis] * self._nodes
+        values = self.values(offsets, np.ones(len(steps), bool))
+        made = np.ones(len(steps), bool)
+        return self._assessed(self._uniform(steps, values), steps, offsets, values, made)
 
-    def __call__(self, step: Any) -> Sample | None:
-        """The quotient by the nodes where rounding put them; None if it did not move them."""
-        step = abs(self.direction.landed(step))
-        steps = [self.direction.landed(n * step) for n in self.formula.nodes]
-        if not np.isfinite(steps).all():
-            return missing(self.sampler)
-        if len({*steps, 0}) != len({*self.formula.nodes, 0}):
-            return None
-        values = [self._sample(t) for t in steps]
-        if all(t == n * step for t, n in zip(steps, self.formula.nodes, strict=True)):
-            return self._uniform(step, values)
-        return self._scattered(steps, values)
+    def sampled(self, steps: Array, live: Array) -> Sample:
+        """The quotients of the live lines by the nodes where rounding put them."""
+        steps = abs(self.lines.landed(steps))
+        offsets = self.lines.landed(steps[:, np.newaxis] * self._nodes)
+        made = live & ~_coincide(offsets, self._nodes)
+        made = self._afforded(made, np.asarray(np.isfinite(offsets).all(axis=1)))
+        values = self.values(offsets, made)
+        found = self._uniform(steps, values)
+        moved = made & np.any(offsets != steps[:, np.newaxis] * self._nodes, axis=1)
+        if moved.any():
+            found = self._scattered(found, moved, offsets, values)
+        return self._assessed(found, steps, offsets, values, made)
 
-    def _sample(self, step: Any) -> Array:
-        if step == 0:
-            return self.sampler.center
-        return self.sampler.at(self.direction.moved(self.sampler.point.leaves, step))
+    def values(self, offsets: Array, wanted: Array) -> Array:
+        """`f` at nodes (line, node) of the wanted lines: line, node, entry; NaN elsewhere."""
+        sampler = self.sampler
+        found = np.full((*offsets.shape, sampler.center.size), np.nan, sampler.dtype)
+        found[offsets == 0] = sampler.center
+        away = wanted[:, np.newaxis] & (offsets != 0) & np.isfinite(offsets)
+        lines = np.nonzero(away)[0]
+        found[away] = sampler.at(Places(self.lines, sampler.point.leaves, lines, offsets[away]))
+        return found
 
-    def _uniform(self, step: Any, values: list[Array]) -> Sample:
+    def _afforded(self, made: Array, finite: Array) -> Array:
+        """The lines, first ones first, that the budget has evaluations for."""
+        count = sum(node != 0 for node in self.formula.nodes)
+        return within_budget(self.sampler, made, np.where(finite, count, 0))
+
+    def _uniform(self, steps: Array, values: Array) -> tuple[Array, Array, Array]:
+        """Value, noise and gain by the stencil's own weights."""
         formula = self.formula
-        scale = formula.denominator * step**formula.derivative
-        pairs = list(zip(formula.numerators, values, strict=True))
-        value = sum(n * v for n, v in pairs) / scale
-        noise = _rounding(self, pairs) / abs(scale)
-        return self._assessed(value, noise, [n * step for n in formula.nodes], values)
+        scale = (formula.denominator * steps**formula.derivative)[:, np.newaxis]
+        terms = [(n, n * values[:, k]) for k, n in enumerate(formula.numerators)]
+        noise = _rounding(self.sampler, self.eps, terms)
+        gain = sum(abs(n) for n in formula.numerators) / abs(scale)
+        return np.asarray(sum(v for _, v in terms) / scale), noise / abs(scale), gain
 
-    def _scattered(self, steps: list[Any], values: list[Array]) -> Sample:
-        """The quotient by weights for the nodes as they are, and the point itself."""
-        away = [(t, v) for t, v in zip(steps, values, strict=True) if t != 0]
-        exact = weights([Fraction(0), *(_fraction(t) for t, _ in away)], self.formula.derivative)
-        pairs = [
-            (_rounded(w, self.sampler.dtype), v) for w, (_, v) in zip(exact[1:], away, strict=True)
-        ]
-        value = sum(w * (v - self.sampler.center) for w, v in pairs)
-        noise = _rounding(self, pairs)
-        return self._assessed(np.asarray(value), noise, steps, values)
+    def _scattered(
+        self, found: tuple[Array, Array, Array], moved: Array, offsets: Array, values: Array
+    ) -> tuple[Array, Array, Array]:
+        """The same, with weights for the nodes as they are where rounding moved them."""
+        value, noise, gain = (array.copy() for array in found)
+        for i in np.flatnonzero(moved):
+            away = np.flatnonzero(offsets[i])
+            exact = _weights_at(offsets[i, away], self.formula.derivative, self.sampler.dtype)
+            terms = [(w, w * values[i, k]) for w, k in zip(exact, away, strict=True)]
+            changes = values[i, away] - self.sampler.center
+            value[i] = sum(w * change for w, change in zip(exact, changes, strict=True))
+            noise[i] = _rounding(self.sampler, self.eps[i], terms)
+            gain[i] = sum(abs(w) for w in exact)
+        return value, noise, gain
 
     def _assessed(
-        self, value: Array, noise: Array, steps: list[Any], values: list[Array]
+        self,
+        found: tuple[Array, Array, Array],
+        steps: Array,
+        offsets: Array,
+        values: Array,
+        made: Array,
     ) -> Sample:
         """The sample, with what one rounding of the argument inside `f` can have done.
 
         A function such as sin(3*x) has that rounding, although its nodes are exact.
         """
-        jump = self._jump(steps, values)
+        value, noise, gain = found
+        jump = self._jump(offsets, values)
         slope = abs(value) if jump is None else abs(value) + abs(jump) / 2
-        noise = noise + self.eps * slope * self.direction.size / (2 * max(map(abs, steps)))
-        return Sample(value, noise, _flat(self.sampler, values), jump)
+        reach = self.lines.size / (2 * np.max(abs(offsets), axis=1))
+        noise = noise + self.eps * slope * reach[:, np.newaxis]
+        return Sample(value, noise, _flat(self.sampler, values), made, gain, steps, jump)
 
-    def _jump(self, steps: list[Any], values: list[Array]) -> Array | None:
-        if self.formula.derivative != 1 or len(steps) != 2 or not self.formula.central:
+    def _jump(self, offsets: Array, values: Array) -> Array | None:
+        if self.formula.derivative != 1 or self.formula.nodes != (-1, 1):
             return None
-        (behind, ahead), (before, after) = steps, values
-        slope_ahead = (after - self.sampler.center) / ahead
-        slope_behind = (before - self.sampler.center) / behind
-        return np.asarray(slope_ahead - slope_behind)
+        slopes = (values - self.sampler.center) / offsets[:, :, np.newaxis]
+        return np.asarray(slopes[:, 1] - slopes[:, 0])
 
 
 class MixedQuotient:
-    """A second derivative along two lines: one first-derivative stencil in each."""
+    """Second derivatives along pairs of lines: one first-derivative stencil in each."""
 
     def __init__(
-        self, sampler: Sampler, first: Direction, second: Direction, formula: Stencil
+        self,
+        sampler: Sampler,
+        pairs: Sequence[tuple[Direction, Direction]],
+        formula: Stencil,
     ) -> None:
         self.sampler = sampler
-        self.first, self.second = first, second
         self.formula = formula
-        self.eps = sampler.eps(first.leaves + second.leaves)
+        self.first = Bundle([first for first, _ in pairs], sampler.dtype)
+        self.second = Bundle([second for _, second in pairs], sampler.dtype)
+        self.eps = _roundings(sampler, [(*a.leaves, *b.leaves) for a, b in pairs])
         self.power, self.derivative = formula.power, 2
-        self.unit = np.ones((), sampler.dtype)[()]
-        inner = [d.inner / d.unit for d in (first, second) if d.inner > 0]
-        self.inner = min(inner, default=np.zeros((), sampler.dtype)[()])
+        self.unit = np.ones(len(pairs), sampler.dtype)
+        reach = np.array([self.first.inner / self.first.unit, self.second.inner / self.second.unit])
+        inner = np.where(reach > 0, reach, np.inf).min(axis=0)
+        self.inner = np.where(np.isfinite(inner), inner, 0)
+        self._product = [
+            (i, j, m * n)
+            for i, m in zip(formula.nodes, formula.numerators, strict=True)
+            for j, n in zip(formula.nodes, formula.numerators, strict=True)
+        ]
 
     def exactly(self, step: Any, *, relative: bool) -> Sample | None:
         """The product stencil with the given step (times each `unit`) in both directions."""
-        a = step * self.first.unit if relative else step
-        b = step * self.second.unit if relative else step
-        if self.first.landed(a) == 0 or self.second.landed(b) == 0:
+        a = np.full_like(self.unit, step) * (self.first.unit if relative else 1)
+        b = np.full_like(self.unit, step) * (self.second.unit if relative else 1)
+        if not (np.all(self.first.landed(a)) and np.all(self.second.landed(b))):
             return None
-        return self._product(a, b)
+        return self._sample(np.full_like(a, step), a, b, np.ones(len(a), bool))
 
-    def _product(self, a: Any, b: Any) -> Sample:
-        terms = [
-            (m * n, self._sample(i * a, j * b))
-            for i, m in zip(self.formula.nodes, self.formula.numerators, strict=True)
-            for j, n in zip(self.formula.nodes, self.formula.numerators, strict=True)
-        ]
-        scale = self.formula.denominator**2 * a * b
-        value = sum(n * v for n, v in terms) / scale
-        noise = _rounding(self, terms) / abs(scale)
-        return Sample(np.asarray(value), noise, _flat(self.sampler, [v for _, v in terms]))
+    def sampled(self, steps: Array, live: Array) -> Sample:
+        """The quotients of the live pairs by steps that really were made."""
+        a = self.first.landed(steps * self.first.unit)
+        b = self.second.landed(steps * self.second.unit)
+        count = sum(bool(i or j) for i, j, _ in self._product)
+        made = live & (a != 0) & (b != 0)
+        return self._sample(
+            steps, a, b, within_budget(self.sampler, made, np.where(made, count, 0))
+        )
 
-    def __call__(self, step: Any) -> Sample | None:
-        """The quotient by steps that really were made; None if rounding swallowed one."""
-        a = self.first.landed(step * self.first.unit)
-        b = self.second.landed(step * self.second.unit)
-        if a == 0 or b == 0:
-            return None
-        return self._product(a, b)
-
-    def _sample(self, a: Any, b: Any) -> Array:
-        leaves = self.first.moved(self.sampler.point.leaves, a) if a else self.sampler.point.leaves
-        leaves = self.second.moved(leaves, b) if b else leaves
-        return self.sampler.at(leaves) if a or b else self.sampler.center
+    def _sample(self, steps: Array, a: Array, b: Array, made: Array) -> Sample:
+        sampler, shape = self.sampler, (len(a), len(self._product), self.sampler.center.size)
+        values = np.full(shape, np.nan, sampler.dtype)
+        i, j, _ = np.array(self._product).T
+        center = (i == 0) & (j == 0)
+        values[:, center] = np.where(made[:, np.newaxis, np.newaxis], sampler.center, np.nan)
+        away = made[:, np.newaxis] & ~center
+        pairs, terms = np.nonzero(away)
+        bundles, leaves = (self.first, self.second), sampler.point.leaves
+        steps_made = (i[terms] * a[pairs], j[terms] * b[pairs])
+        values[away] = sampler.at(Pairs(bundles, leaves, pairs, steps_made))
+        scale = (self.formula.denominator**2 * a * b)[:, np.newaxis]
+        weighted = [(n, n * values[:, k]) for k, (_, _, n) in enumerate(self._product)]
+        noise = _rounding(sampler, self.eps, weighted) / abs(scale)
+        gain = sum(abs(n) for n, _ in weighted) / abs(scale)
+        value = np.asarray(sum(v for _, v in weighted) / scale)
+        return Sample(value, noise, _flat(sampler, values), made, gain, steps)
 
 
 Quotient = LineQuotient | MixedQuotient
 
 
-def _rounding(quotient: Quotient, terms: list[tuple[Any, Array]]) -> Array:
+def within_budget(sampler: Sampler, wanted: Array, counts: Array) -> Array:
+    """Return the wanted lines, first ones first, that the budget has evaluations for."""
+    if sampler.affordable(int(counts[wanted].sum())):
+        return wanted
+    total = np.cumsum(np.where(wanted, counts, 0))
+    return np.asarray(wanted & np.array([sampler.affordable(int(n)) for n in total]))
+
+
+def _roundings(sampler: Sampler, leaves: Iterable[tuple[int, ...]]) -> Array:
+    known: dict[tuple[int, ...], Array] = {}
+    rows = [known.setdefault(moved, sampler.eps(moved)) for moved in leaves]
+    return np.array(rows).reshape(len(rows), sampler.center.size)
+
+
+def _rounding(sampler: Sampler, eps: Array, terms: list[tuple[Any, Array]]) -> Array:
     """The rounding error of a weighted sum of values of `f`."""
-    least = quotient.sampler.underflow
-    return np.asarray(sum(quotient.eps * abs(w * v) + abs(w) * least for w, v in terms))
+    sizes = sum(abs(term) for _, term in terms)
+    return np.asarray(eps * sizes + sum(abs(w) for w, _ in terms) * sampler.underflow)
 
 
-def _flat(sampler: Sampler, values: list[Array]) -> Array:
-    return np.asarray(np.all([v == sampler.center for v in values], axis=0))
+def _flat(sampler: Sampler, values: Array) -> Array:
+    return np.asarray(np.all(values == sampler.center, axis=1))
+
+
+def _coincide(offsets: Array, nodes: Array) -> Array:
+    """Whether rounding put two nodes of a line on one point, or one on the point itself."""
+    ordered = np.sort(offsets, axis=1)
+    same = np.any(ordered[:, 1:] == ordered[:, :-1], axis=1)
+    return np.asarray(same | np.any((offsets == 0) & (nodes != 0), axis=1))
+
+
+def _weights_at(offsets: Array, derivative: int, dtype: Any) -> list[Any]:
+    """The weights for nodes as they are and the point itself, without the point's."""
+    if derivative == 1 and len(offsets) == 2:
+        a, b = offsets
+        return [-(b / a) / (a - b), -(a / b) / (b - a)]
+    nodes = [Fraction(0), *(_fraction(t) for t in offsets)]
+    return [_rounded(w, dtype) for w in weights(nodes, derivative)[1:]]
 
 
 def _fraction(number: Any) -> Fraction:

@@ -1,4 +1,4 @@
-"""Values of `f` around a point, and the straight lines along which they are taken.
+"""Values of `f` around a point, one by one, in one batched call, or by several workers.
 
 Results are in a working precision at least that of float64; what `f` sees has the dtype of
 its own leaves.
@@ -7,21 +7,31 @@ its own leaves.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffkit.errors import InvalidOutput, TracingError
-from diffkit.structure import Array, Layout, Leaves, is_traced
+from diffkit.backends.finite.lines import Places
+from diffkit.backends.finite.progress import Meter
+from diffkit.errors import InvalidInput, InvalidOutput, TracingError
+from diffkit.structure import Array, Layout, Leaves, flatten, is_traced
 from diffkit.target import Output, Point, Target
 
+if TYPE_CHECKING:
+    from diffkit.backends.finite.differentiator import FiniteDifference
+
 OUTSIDE_THE_DOMAIN = (ValueError, ArithmeticError)
+BATCH_BYTES = 1 << 17  # how much of x one batched call is given: what fits the cache
+BATCH_CHECKS = 2  # single evaluations that batched ones are compared with
+BATCH_TOLERANCE = 1e4  # roundings by which a batched value may differ from a single one
 
 
 @dataclass
 class Tally:
-    """How many times `f` was called."""
+    """How many times `f` was called; a batched call counts once for each of its points."""
 
     evaluations: int = 0
 
@@ -35,11 +45,18 @@ class Sampler:
     that each entry of the output has, however small it is.
     """
 
-    def __init__(self, target: Target, point: Point, tally: Tally) -> None:
+    def __init__(
+        self, target: Target, point: Point, tally: Tally, options: FiniteDifference
+    ) -> None:
         self.target = target
         self.point = point
         self.tally = tally
+        self.options = options
         self.refusal: Exception | None = None
+        self.meter = Meter(target.name)
+        limit = options.max_evaluations
+        self._last = None if limit is None else tally.evaluations + limit
+        self._batch_checked = False
         self.tally.evaluations += 1
         self.output: Output = target.evaluate(point.layout, point.leaves, point.data)
         if any(is_traced(leaf) for leaf in self.output.leaves):
@@ -53,39 +70,130 @@ class Sampler:
             *(leaf.dtype for leaf in self.output.layout.leaves),
         )
         self.center = self._ravel(self.output)
-        self._output_eps = np.concatenate(
-            [np.zeros(0), *(np.full(x.size, _eps(x.dtype)) for x in self.output.layout.leaves)]
-        )
-        self.underflow = np.concatenate(
-            [np.zeros(0), *(np.full(x.size, _least(x.dtype)) for x in self.output.layout.leaves)]
-        )
+        self._output_eps = _per_entry(self.output.layout, _eps)
+        self.underflow = _per_entry(self.output.layout, _least)
 
     def eps(self, leaves: tuple[int, ...]) -> Array:
         """The relative rounding error of each entry of the output, when those leaves move."""
         moved = max((_eps(self.point.layout.leaves[k].dtype) for k in leaves), default=0.0)
         return np.asarray(np.maximum(self._output_eps, moved))
 
-    def at(self, leaves: Leaves) -> Array:
-        """The output at other leaves, without a warning about what lies outside the domain.
+    def affordable(self, evaluations: int) -> bool:
+        """Whether the budget leaves that many evaluations."""
+        if self.options.vectorized and not self._batch_checked:
+            evaluations += BATCH_CHECKS
+        return self._last is None or self.tally.evaluations + evaluations <= self._last
+
+    def require(self, evaluations: int) -> None:
+        """Refuse what is known beforehand to cost more than the budget.
+
+        Raises:
+            InvalidInput: it does.
+        """
+        if not self.affordable(evaluations):
+            raise InvalidInput(
+                f"max_evaluations={self.options.max_evaluations} is less than the "
+                f"{evaluations + 1} that this takes for {self.target.name}"
+            )
+
+    def at(self, places: Places) -> Array:
+        """The outputs at several places, one row each; to be called where warnings are `quiet`.
 
         Raises:
             InvalidOutput: `f` returns another structure there than at the point.
+            InvalidInput: `f` was said to be vectorized, and is not.
         """
-        if not all(np.isfinite(leaf).all() for leaf in leaves):
-            return np.full_like(self.center, np.nan)
-        self.tally.evaluations += 1
+        rows = np.full((len(places), self.center.size), np.nan, self.dtype)
+        inside = np.flatnonzero(places.finite)
+        self.tally.evaluations += len(inside)
+        if self.options.vectorized and len(inside):
+            self._fill_batched(rows, inside, places)
+        elif self.options.jobs != 1 and len(inside) > 1:
+            self._fill_parallel(rows, inside, places)
+        else:
+            for i in inside:
+                rows[i] = self._single(places[i])
+                self.meter.tick()
+        return rows
+
+    # ------------------------------------------------------------------ ways to evaluate
+
+    def _single(self, leaves: Leaves) -> Any:
         try:
-            with np.errstate(all="ignore"), warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)
-                output = self.target.evaluate(self.point.layout, leaves, self.point.data)
+            output = self.target.evaluate(self.point.layout, leaves, self.point.data)
         except OUTSIDE_THE_DOMAIN as error:
             self.refusal = self.refusal or error
-            return np.full_like(self.center, np.nan)
-        require_same_layout(self.target, self.output.layout, output.layout)
+            return np.nan
+        return self._row(output)
+
+    def _row(self, output: Output) -> Array:
+        if output.layout != self.output.layout:
+            require_same_layout(self.target, self.output.layout, output.layout)
         return self._ravel(output)
 
+    def _fill_parallel(self, rows: Array, inside: Array, places: Places) -> None:
+        """By joblib: only worth its cost where `f` is slow."""
+        import joblib
+
+        pool = joblib.Parallel(n_jobs=self.options.jobs)
+        layout, data = self.point.layout, self.point.data
+        call = joblib.delayed(_outcome)
+        found = pool(call(self.target, layout, places[i], data) for i in inside)
+        for i, (output, error) in zip(inside, found, strict=True):
+            self.refusal = self.refusal or error
+            rows[i] = np.nan if error is not None else self._row(output)
+
+    def _fill_batched(self, rows: Array, inside: Array, places: Places) -> None:
+        size = max(1, sum(leaf.nbytes for leaf in self.point.leaves))
+        length = max(1, BATCH_BYTES // size)
+        for start in range(0, len(inside), length):
+            chosen = inside[start : start + length]
+            rows[chosen] = self._batch(places.stacked(chosen), len(chosen))
+            self.meter.tick()
+        if not self._batch_checked:
+            self._check_batch(rows, inside, places)
+            self._batch_checked = True
+
+    def _batch(self, stacked: Leaves, count: int) -> Array:
+        layout = self.point.layout
+        result = self.target.call(layout.unflatten(stacked), self.point.data)
+        found, parts = flatten(
+            result, f"{self.target.name}(x)", promote_integers=True, error=InvalidOutput
+        )
+        expected = [(count, *leaf.shape) for leaf in self.output.layout.leaves]
+        if found.nesting != self.output.layout.nesting or [p.shape for p in parts] != expected:
+            raise InvalidInput(
+                f"vectorized=True, but {self.target.name} returned {found.summary()} for "
+                f"{count} points along a leading axis, where f(x) is "
+                f"{self.output.layout.summary()}; {_KEEP_AXIS}"
+            )
+        return np.concatenate(
+            [np.zeros((count, 0), self.dtype), *(p.reshape(count, -1) for p in parts)], 1
+        ).astype(self.dtype)
+
+    def _check_batch(self, rows: Array, inside: Array, places: Places) -> None:
+        """Compare the batched values with single ones, at the first and the last point."""
+        scale = np.nanmax(abs(rows), axis=0, initial=0.0)
+        allowed = BATCH_TOLERANCE * (self._output_eps * scale + self.underflow)
+        for i in {int(inside[0]), int(inside[-1])}:
+            self.tally.evaluations += 1
+            single = self._single(places[i])
+            same = (abs(rows[i] - single) <= allowed) | (rows[i] == single)
+            same |= np.isnan(rows[i]) & np.isnan(single)
+            if not same.all():
+                raise InvalidInput(
+                    f"vectorized=True, but {self.target.name} gives another value for a point in "
+                    f"a batch than for the same point alone; {_KEEP_AXIS}"
+                )
+
     def _ravel(self, output: Output) -> Array:
-        return output.layout.ravel(output.leaves).astype(self.dtype)
+        leaves = output.leaves
+        if len(leaves) == 1:
+            return np.asarray(leaves[0].reshape(-1).astype(self.dtype))
+        return output.layout.ravel(leaves).astype(self.dtype)
+
+
+_KEEP_AXIS = "let it work along the trailing axes (np.sum(..., axis=-1)), or leave vectorized=False"
 
 
 def require_same_layout(target: Target, expected: Layout, got: Layout) -> None:
@@ -98,91 +206,28 @@ def require_same_layout(target: Target, expected: Layout, got: Layout) -> None:
         )
 
 
-class Direction(Protocol):
-    """A straight line through the point, with a parameter that is 0 there.
-
-    Attributes:
-        leaves: the leaves that move.
-        tangents: the derivative of every leaf of `x` by the parameter.
-        unit: the step that moves an entry by its own size, or by 1 if that is more.
-        inner: the step that moves some entry by exactly its own size; 0 if all are zero.
-        size: the step that moves every entry by at least its own size.
-    """
-
-    leaves: tuple[int, ...]
-    unit: Any
-    inner: Any
-    size: Any
-
-    @property
-    def tangents(self) -> Leaves: ...
-
-    def moved(self, leaves: Leaves, step: Any) -> Leaves: ...
-
-    def landed(self, step: Any) -> Any:
-        """The step that was really made, after rounding."""
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without floating-point warnings: away from the point they are not the user's."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
 
 
-class Entry:
-    """The line along one entry of one leaf: a step is a change of that number."""
-
-    def __init__(self, point: Point, leaf: int, position: int, dtype: Any) -> None:
-        self.leaves: tuple[int, ...] = (leaf,)
-        self.position = position
-        self.x = np.ravel(point.leaves[leaf])[position]
-        self.dtype = dtype
-        size = abs(self.x.astype(dtype))
-        self.unit = np.maximum(size, 1)
-        self.inner = self.size = size
-        self._shapes = [x.shape for x in point.layout.leaves]
-
-    @property
-    def tangents(self) -> Leaves:
-        tangents = [np.zeros(shape, self.dtype) for shape in self._shapes]
-        tangents[self.leaves[0]].reshape(-1)[self.position] = 1
-        return tangents
-
-    def moved(self, leaves: Leaves, step: Any) -> Leaves:
-        (k,) = self.leaves
-        changed = np.array(leaves[k], order="C")
-        changed.reshape(-1)[self.position] = self._rounded(step)
-        return [changed if i == k else leaf for i, leaf in enumerate(leaves)]
-
-    def landed(self, step: Any) -> Any:
-        return self._rounded(step).astype(self.dtype) - self.x.astype(self.dtype)
-
-    def _rounded(self, step: Any) -> Any:
-        with np.errstate(over="ignore"):
-            return (self.x.astype(self.dtype) + step).astype(self.x.dtype)
+def _outcome(
+    target: Target, layout: Layout, leaves: Leaves, data: tuple[Any, ...]
+) -> tuple[Output | None, Exception | None]:
+    """What `f` returned, or how it refused, in a worker of its own."""
+    with quiet():
+        try:
+            return target.evaluate(layout, leaves, data), None
+        except OUTSIDE_THE_DOMAIN as error:
+            return None, error
 
 
-class Ray:
-    """The line along a tangent with at least two entries that are not zero."""
-
-    def __init__(self, point: Point, tangents: Leaves, dtype: Any) -> None:
-        self._tangents = tangents
-        self.leaves = tuple(k for k, t in enumerate(tangents) if np.any(t))
-        speeds = abs(np.concatenate([np.ravel(t) for t in tangents]))
-        sizes = abs(np.concatenate([np.ravel(x).astype(dtype) for x in point.leaves]))
-        sizes, speeds = sizes[speeds > 0], speeds[speeds > 0]
-        reach = sizes / speeds
-        self.unit = np.min(np.maximum(sizes, 1) / speeds)
-        self.inner = np.min(reach[sizes > 0]) if np.any(sizes) else reach[0]
-        self.size = reach.max()
-
-    @property
-    def tangents(self) -> Leaves:
-        return self._tangents
-
-    def moved(self, leaves: Leaves, step: Any) -> Leaves:
-        with np.errstate(over="ignore"):
-            return [
-                (leaf + step * tangent).astype(leaf.dtype)
-                for leaf, tangent in zip(leaves, self._tangents, strict=True)
-            ]
-
-    def landed(self, step: Any) -> Any:
-        return step
+def _per_entry(layout: Layout, measure: Any) -> Array:
+    parts = [np.full(leaf.size, measure(leaf.dtype)) for leaf in layout.leaves]
+    return np.concatenate([np.zeros(0), *parts])
 
 
 def _least(dtype: Any) -> Any:
@@ -191,26 +236,3 @@ def _least(dtype: Any) -> Any:
 
 def _eps(dtype: Any) -> float:
     return float(np.finfo(dtype).eps)
-
-
-def line(point: Point, tangents: Leaves, dtype: Any) -> tuple[Any, Direction]:
-    """Return the length of a tangent in the maximum norm, and the line along it.
-
-    A derivative along the line, times the length, is the derivative along the tangent.
-    """
-    high = [np.asarray(t).astype(dtype) for t in tangents]
-    length = max(np.max(abs(t), initial=0) for t in high)
-    moving = [(k, i) for k, t in enumerate(high) for i in np.flatnonzero(t)]
-    if len(moving) > 1:
-        return length, Ray(point, [t / length for t in high], dtype)
-    k, i = moving[0]
-    return high[k].reshape(-1)[i], Entry(point, k, int(i), dtype)
-
-
-def entries(point: Point, dtype: Any) -> list[Direction]:
-    """Return the line along each entry of `x`, in the order of its names."""
-    return [
-        Entry(point, k, i, dtype)
-        for k, leaf in enumerate(point.layout.leaves)
-        for i in range(leaf.size)
-    ]

@@ -10,9 +10,12 @@ import numpy as np
 
 from diffkit.backends.finite.complex_step import complex_step, confirm
 from diffkit.backends.finite.extrapolation import Limit, limit
-from diffkit.backends.finite.fixed import fixed_limit
+from diffkit.backends.finite.fixed import by_rule, fixed_limit, given
+from diffkit.backends.finite.lines import Direction, Entry, entries, line
+from diffkit.backends.finite.optimal import by_optimum, evaluations
 from diffkit.backends.finite.quotients import LineQuotient, MixedQuotient, Quotient
-from diffkit.backends.finite.sampling import Direction, Entry, Sampler, Tally
+from diffkit.backends.finite.sampling import Sampler, Tally, quiet
+from diffkit.backends.finite.sparsity import Compression, general_tangents, require_complete
 from diffkit.backends.finite.stencils import stencil
 from diffkit.errors import DiffkitWarning
 from diffkit.structure import Array
@@ -21,64 +24,111 @@ from diffkit.target import Output, Point, Target
 if TYPE_CHECKING:
     from diffkit.backends.finite.differentiator import FiniteDifference
 
-DEEPEST_TABLE = 12  # columns; further ones would only amplify rounding
+DEEPEST_TABLE = 10  # columns; further ones would only amplify rounding
 PACE = 16  # a table of first derivatives ends at about this fraction of where it should begin
 
-Build = Callable[[str], Quotient]
+Build = Callable[[str, Array], Quotient]
 
 
 class Task:
     """The derivatives of one function at one point, by the options of one differentiator.
 
-    A quotient is given as a function of the scheme, because at the edge of the domain of `f`
-    another scheme than the one asked for is what converges.
+    Quotients are given as a function of the scheme and of the lines wanted, because at the edge
+    of the domain of `f` another scheme than the one asked for is what converges. `doubt` asks
+    for an error at a fixed step too.
     """
 
     def __init__(
-        self, options: FiniteDifference, target: Target, point: Point, tally: Tally
+        self,
+        options: FiniteDifference,
+        target: Target,
+        point: Point,
+        tally: Tally,
+        *,
+        doubt: bool = False,
     ) -> None:
         self.options = options
+        self.doubt = doubt or options.sparsity is not None
         self.point = point
-        self.sampler = Sampler(target, point, tally)
+        self.sampler = Sampler(target, point, tally, options)
         self.output: Output = self.sampler.output
         self.dtype = self.sampler.dtype
 
-    def along(self, direction: Direction, derivative: int = 1) -> Build:
-        """The quotient for a derivative along one line."""
+    def along(self, directions: Sequence[Direction], derivative: int = 1) -> Limit:
+        """Return the derivatives along lines."""
+        return self._limit(self._builder(directions, derivative), len(directions))
 
-        def build(scheme: str) -> Quotient:
-            formula = stencil(scheme, derivative, self._order(scheme))
-            return LineQuotient(self.sampler, direction, formula)
+    def columns(self) -> Limit:
+        """Return the derivatives by each entry of `x`, along fewer lines if many are zero.
 
-        return build
+        Raises:
+            InvalidInput: the sparsity pattern has another shape, or misses an entry.
+        """
+        sparsity, layout = self.options.sparsity, self.point.layout
+        if sparsity is None:
+            return self.along(entries(self.point, self.dtype))
+        sparsity.require_shape(self.output.layout, layout)
+        compression = Compression(sparsity, self.point, self.dtype)
+        found = compression.restored(self.along(compression.directions))
+        if layout.size:
+            self._check_pattern(found)
+        return found
 
-    def mixed(self, first: Direction, second: Direction) -> Build:
-        """The quotient for a second derivative along two lines."""
-        if _same(first, second):
-            return self.along(first, 2)
+    def _check_pattern(self, found: Limit) -> None:
+        """Compare with the derivative along a direction of general position."""
+        tangents = general_tangents(self.point.layout, self.dtype)
+        length, direction = line(self.point, tangents, self.dtype)
+        along = self.along([direction])
+        speeds = np.concatenate([np.ravel(t) for t in tangents])
+        doubt = 4 * (abs(length) * along.error[0] + speeds @ found.error)
+        doubt += np.sqrt(np.finfo(self.dtype).eps) * (speeds @ abs(found.value))
+        names = self.output.layout.entry_names()
+        require_complete(speeds @ found.value, length * along.value[0], doubt, names)
 
-        def build(scheme: str) -> Quotient:
+    def mixed(self, pairs: Sequence[tuple[Direction, Direction]]) -> Limit:
+        """Return the second derivatives along pairs of lines."""
+        same = np.array([_same(first, second) for first, second in pairs], bool)
+        straight = [first for (first, _), twice in zip(pairs, same, strict=True) if twice]
+        crossed = [pair for pair, twice in zip(pairs, same, strict=True) if not twice]
+
+        def build(scheme: str, lines: Array) -> Quotient:
             formula = stencil(scheme, 1, self._order(scheme))
-            return MixedQuotient(self.sampler, first, second, formula)
+            return MixedQuotient(self.sampler, [crossed[i] for i in lines], formula)
 
-        return build
+        found = self.along(straight, 2) if straight else None
+        if not crossed:
+            return found if found is not None else self._limit(build, 0)
+        others = self._limit(build, len(crossed))
+        if found is None:
+            return others
+        order = np.argsort(np.concatenate([np.flatnonzero(same), np.flatnonzero(~same)]))
+        parts = ("value", "truncation", "roundoff", "status")
+        joined = {
+            name: np.concatenate([getattr(found, name), getattr(others, name)])[order]
+            for name in parts
+        }
+        return Limit(**joined)
 
-    def slopes(self, directions: Sequence[Direction], names: Sequence[str]) -> list[Array]:
-        """Return the first derivative along each line, by the scheme asked for.
+    def slopes(self, directions: Sequence[Direction], names: Sequence[str]) -> Array:
+        """Return the first derivatives, one row for each line, by the scheme asked for.
 
         Raises:
             NotAnalytic: the complex step was asked for, and does not hold.
         """
-        builds = [self.along(direction) for direction in directions]
         if self.options.scheme != "complex":
-            return self.values(builds, names)
-        found = []
-        for direction, build, name in zip(directions, builds, names, strict=True):
-            slope = complex_step(self.sampler, direction, self.options.fixed_step)
-            with np.errstate(all="ignore"):
-                reference = self._adaptive(build, "central")
-            confirm(slope, reference, self.sampler, direction, name)
-            found.append(slope)
+            return self.checked(self.along(directions), names)
+        if not directions:
+            return np.zeros((0, self.sampler.center.size), self.dtype)
+        self.sampler.require(len(directions))
+        found = np.array(
+            [complex_step(self.sampler, d, self.options.fixed_step) for d in directions]
+        )
+        with quiet():
+            reference = self._adaptive(
+                self._builder(directions, 1), np.arange(len(directions)), "central"
+            )
+        for i, (slope, direction, name) in enumerate(zip(found, directions, names, strict=True)):
+            confirm(slope, reference, i, self.sampler, direction, name)
         return found
 
     def pace(self, directions: Sequence[Direction]) -> None:
@@ -87,63 +137,90 @@ class Task:
         A mixed derivative takes steps along two lines at once, and they may need very different
         ones. At steps that are not adaptive there is nothing to do.
         """
-        if self.options.step != "adaptive":
+        if self.options.step != "adaptive" or not directions:
             return
-        for direction in directions:
-            step = self.limit(self.along(direction)).step
-            if step is not None:
+        steps = self.along(directions).step
+        if steps is None:
+            return
+        for direction, step in zip(directions, steps, strict=True):
+            if np.isfinite(step):
                 direction.unit = min(direction.unit, PACE * step)
 
-    def values(self, builds: Sequence[Build], names: Sequence[str]) -> list[Array]:
-        """Return the limit of each quotient, or its value at the fixed step.
+    def checked(self, found: Limit, names: Sequence[str]) -> Array:
+        """Return the values of limits.
 
         Warns:
-            DiffkitWarning: an entry is at a kink or could not be resolved.
+            DiffkitWarning: an entry is noisy, at a kink, or could not be resolved.
         """
-        limits = [self.limit(build) for build in builds]
-        self._reserve(limits, names)
-        values = [found.value for found in limits]
+        self._reserve(found, names)
         refusal = self.sampler.refusal
-        if refusal is not None and not all(np.isfinite(value).all() for value in values):
+        if refusal is not None and not np.isfinite(found.value).all():
             raise refusal
-        return values
+        return found.value
 
-    def limit(self, build: Build, *, doubt: bool = False) -> Limit:
-        """Return the limit of a quotient; at a fixed step its error only if `doubt` asks."""
-        with np.errstate(all="ignore"):
+    def _builder(self, directions: Sequence[Direction], derivative: int) -> Build:
+        def build(scheme: str, lines: Array) -> Quotient:
+            formula = stencil(scheme, derivative, self._order(scheme))
+            return LineQuotient(self.sampler, [directions[i] for i in lines], formula)
+
+        return build
+
+    def _limit(self, build: Build, count: int) -> Limit:
+        with quiet():
             if self.options.step == "adaptive":
-                found = self._adaptive(build, self.options.scheme)
+                found = self._adaptive(build, np.arange(count), self.options.scheme)
             else:
-                found = fixed_limit(
-                    build(self.options.scheme),
-                    self.options.fixed_step,
-                    relative=self.options.relative,
-                    doubt=doubt,
-                )
+                found = self._fixed(build(self.options.scheme, np.arange(count)))
+        self.sampler.meter.close()
         return self._within_domain(found)
 
-    def _adaptive(self, build: Build, scheme: str) -> Limit:
-        found = self._extrapolated(build, scheme)
+    def _fixed(self, quotient: Quotient) -> Limit:
+        step = self.options.fixed_step
+        self.sampler.require(self._fixed_cost(quotient))
+        if step is not None:
+            sample = given(quotient, step, relative=self.options.relative)
+        elif self.options.step == "optimal":
+            sample = by_optimum(quotient)
+        else:
+            sample = by_rule(quotient)
+        return fixed_limit(quotient, sample, doubt=self.doubt)
+
+    def _fixed_cost(self, quotient: Quotient) -> int:
+        """How many evaluations the quotients take, at most."""
+        nodes = len(quotient.formula.nodes)
+        each = nodes if isinstance(quotient, LineQuotient) else nodes**2
+        each *= (2 if self.doubt else 1) * (2 if self.options.step == "rule" else 1)
+        if self.options.step == "optimal":
+            each += evaluations(quotient.formula)
+        return each * len(quotient.unit)
+
+    def _adaptive(self, build: Build, lines: Array, scheme: str) -> Limit:
+        found = self._extrapolated(build, lines, scheme)
         for side in ("forward", "backward") if scheme == "central" else ():
             outside = np.isnan(found.value) & np.isfinite(self.sampler.center)
             if outside.any():
-                found = _at_the_edge(found, self._extrapolated(build, side), outside)
+                chosen = np.flatnonzero(outside.any(axis=1))
+                found = _at_the_edge(
+                    found, self._extrapolated(build, lines[chosen], side), chosen, outside
+                )
         return found
 
-    def _extrapolated(self, build: Build, scheme: str) -> Limit:
-        size = self.sampler.center.size
+    def _extrapolated(self, build: Build, lines: Array, scheme: str) -> Limit:
         if not np.isfinite(self.sampler.center).any():
-            return Limit(np.full(size, np.nan), np.full(size, np.inf), np.full(size, "domain"))
+            shape = (len(lines), self.sampler.center.size)
+            nothing = np.full(shape, np.nan)
+            return Limit(nothing, nothing, nothing, np.full(shape, "domain"))
         order, lowest = self.options.order, 2 if scheme == "central" else 1
         columns = DEEPEST_TABLE if order is None else max(order // lowest - 1, 0)
-        return limit(build(scheme), size, columns)
+        return limit(build(scheme, lines), columns)
 
     def _within_domain(self, found: Limit) -> Limit:
         """A function that is not finite at `x` has no derivative there."""
         defined = np.isfinite(self.sampler.center)
         return Limit(
             np.where(defined, found.value, np.nan),
-            np.where(defined, found.error, np.inf),
+            np.where(defined, found.truncation, np.inf),
+            np.where(defined, found.roundoff, np.inf),
             np.where(defined, found.status, "domain"),
             found.step,
         )
@@ -154,29 +231,29 @@ class Task:
             return lowest
         return self.options.order
 
-    def _reserve(self, limits: Sequence[Limit], names: Sequence[str]) -> None:
+    def _reserve(self, found: Limit, names: Sequence[str]) -> None:
         """Warn of finite values that are not to be trusted.
 
         Not of one whose error is nothing beside the largest of the values: the second derivative
         by two variables that do not meet is zero, and has no digits to be lost.
         """
-        sizes = [abs(v[np.isfinite(v)]).max(initial=0) for v in (found.value for found in limits)]
-        negligible = np.sqrt(np.finfo(self.dtype).eps) * max(sizes, default=0)
-        doubtful = [
-            f"{name} ({status}, error about {error:.1e})"
-            for name, found in zip(names, limits, strict=True)
-            for value, error, status in zip(found.value, found.error, found.status, strict=True)
-            if np.isfinite(value)
-            and (status == "kink" or (status == "unresolved" and not error <= negligible))
+        value, error, status = found.value, found.error, found.status
+        sizes = abs(value[np.isfinite(value)])
+        negligible = np.sqrt(np.finfo(self.dtype).eps) * sizes.max(initial=0)
+        unknown = np.isin(status, ("unresolved", "noisy")) & ~(error <= negligible)
+        doubtful = np.argwhere(np.isfinite(value) & ((status == "kink") | unknown))
+        if not len(doubtful):
+            return
+        listed = [
+            f"{names[i]} ({status[i, k]}, error about {error[i, k]:.1e})" for i, k in doubtful[:5]
         ]
-        if doubtful:
-            more = f" and {len(doubtful) - 5} more" if len(doubtful) > 5 else ""
-            warnings.warn(
-                f"finite differences of {self.sampler.target.name} are not reliable by "
-                f"{', '.join(doubtful[:5])}{more}; estimate() tells value, error and status",
-                DiffkitWarning,
-                stacklevel=2,
-            )
+        more = f" and {len(doubtful) - 5} more" if len(doubtful) > 5 else ""
+        warnings.warn(
+            f"finite differences of {self.sampler.target.name} are not reliable by "
+            f"{', '.join(listed)}{more}; estimate() tells value, error and status",
+            DiffkitWarning,
+            stacklevel=2,
+        )
 
 
 def _same(first: Direction, second: Direction) -> bool:
@@ -186,12 +263,14 @@ def _same(first: Direction, second: Direction) -> bool:
     return (first.leaves, first.position) == (second.leaves, second.position)
 
 
-def _at_the_edge(central: Limit, side: Limit, outside: Array) -> Limit:
-    """The one-sided limit for the entries that have no other."""
+def _at_the_edge(central: Limit, side: Limit, lines: Array, outside: Array) -> Limit:
+    """The one-sided limits for the entries that have no other."""
+    value, status = central.value.copy(), central.status.astype("U10")
+    truncation, roundoff = central.truncation.copy(), central.roundoff.copy()
+    chosen = outside[lines]
     edge = (side.status == "converged") | ~np.isfinite(side.value)
-    return Limit(
-        np.where(outside, side.value, central.value),
-        np.where(outside, side.error, central.error),
-        np.where(outside, np.where(edge, "domain", side.status), central.status),
-        central.step,
-    )
+    value[lines] = np.where(chosen, side.value, value[lines])
+    truncation[lines] = np.where(chosen, side.truncation, truncation[lines])
+    roundoff[lines] = np.where(chosen, side.roundoff, roundoff[lines])
+    status[lines] = np.where(chosen, np.where(edge, "domain", side.status), status[lines])
+    return Limit(value, truncation, roundoff, status, central.step)

@@ -1,0 +1,226 @@
+"""The straight lines along which `f` is sampled."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from diffkit.structure import Array, Leaves
+from diffkit.target import Point
+
+
+class Direction(Protocol):
+    """A straight line through the point, with a parameter that is 0 there.
+
+    Attributes:
+        leaves: the leaves that move.
+        tangents: the derivative of every leaf of `x` by the parameter.
+        unit: the step that moves an entry by its own size, or by 1 if that is more.
+        inner: the step that moves some entry by exactly its own size; 0 if all are zero.
+        size: the step that moves every entry by at least its own size.
+    """
+
+    leaves: tuple[int, ...]
+    unit: Any
+    inner: Any
+    size: Any
+
+    @property
+    def tangents(self) -> Leaves: ...
+
+    def moved(self, leaves: Leaves, step: Any) -> Leaves: ...
+
+    def landed(self, step: Any) -> Any:
+        """The steps that were really made, after rounding."""
+
+
+class Entry:
+    """The line along one entry of one leaf: a step is a change of that number."""
+
+    def __init__(self, point: Point, leaf: int, position: int, dtype: Any) -> None:
+        self.leaves: tuple[int, ...] = (leaf,)
+        self.position = position
+        self.x = np.ravel(point.leaves[leaf])[position]
+        self.dtype = dtype
+        self._own = self.x.dtype
+        self._wide = self.x.astype(dtype)
+        size = abs(self._wide)
+        self.unit = max(size, dtype.type(1))
+        self.inner = self.size = size
+        self._shapes = [x.shape for x in point.layout.leaves]
+
+    @property
+    def tangents(self) -> Leaves:
+        tangents = [np.zeros(shape, self.dtype) for shape in self._shapes]
+        tangents[self.leaves[0]].reshape(-1)[self.position] = 1
+        return tangents
+
+    def moved(self, leaves: Leaves, step: Any) -> Leaves:
+        (k,) = self.leaves
+        changed = np.array(leaves[k], order="C")
+        changed.reshape(-1)[self.position] = self._wide + step
+        return [*leaves[:k], changed, *leaves[k + 1 :]]
+
+    def landed(self, step: Any) -> Any:
+        target = self._wide + step
+        if self._own != self.dtype:
+            target = target.astype(self._own).astype(self.dtype)
+        return target - self._wide
+
+
+class Ray:
+    """The line along a tangent with at least two entries that are not zero."""
+
+    def __init__(self, point: Point, tangents: Leaves, dtype: Any) -> None:
+        self._tangents = tangents
+        self.leaves = tuple(k for k, t in enumerate(tangents) if np.any(t))
+        speeds = abs(np.concatenate([np.ravel(t) for t in tangents]))
+        sizes = abs(np.concatenate([np.ravel(x).astype(dtype) for x in point.leaves]))
+        sizes, speeds = sizes[speeds > 0], speeds[speeds > 0]
+        reach = sizes / speeds
+        self.unit = np.min(np.maximum(sizes, 1) / speeds)
+        self.inner = np.min(reach[sizes > 0]) if np.any(sizes) else reach[0]
+        self.size = reach.max()
+
+    @property
+    def tangents(self) -> Leaves:
+        return self._tangents
+
+    def moved(self, leaves: Leaves, step: Any) -> Leaves:
+        with np.errstate(over="ignore"):
+            return [
+                (leaf + step * tangent).astype(leaf.dtype)
+                for leaf, tangent in zip(leaves, self._tangents, strict=True)
+            ]
+
+    def landed(self, step: Any) -> Any:
+        return step
+
+
+class Bundle:
+    """Several lines, as arrays over them.
+
+    Attributes:
+        unit, inner, size: those of the lines, one number each.
+    """
+
+    def __init__(self, directions: list[Direction], dtype: Any) -> None:
+        self.directions = directions
+        self.unit = np.array([d.unit for d in directions], dtype)
+        self.inner = np.array([d.inner for d in directions], dtype)
+        self.size = np.array([d.size for d in directions], dtype)
+
+    def landed(self, steps: Array) -> Array:
+        """The steps, first axis the line, that were really made."""
+        simple = self._simple
+        if simple is not None:
+            column = simple.reshape(-1, *(1,) * (steps.ndim - 1))
+            return np.asarray((column + steps) - column)
+        found = [d.landed(step) for d, step in zip(self.directions, steps, strict=True)]
+        return np.array(found, dtype=steps.dtype).reshape(steps.shape)
+
+    def numbers(self, lines: Array, steps: Array) -> Array | None:
+        """What moves, after the steps along some lines; None where that is not one number."""
+        return None if self._simple is None else self._simple[lines] + steps
+
+    @cached_property
+    def _simple(self) -> Array | None:
+        """The numbers that move, where each line moves one in the working precision."""
+        plain = all(isinstance(d, Entry) and d.x.dtype == d.dtype for d in self.directions)
+        if not plain:
+            return None
+        return np.array([d.x for d in self.directions if isinstance(d, Entry)])
+
+
+class Places:
+    """Points some steps along lines, made when they are asked for.
+
+    Attributes:
+        finite: whether each lies within the range of its dtype.
+    """
+
+    def __init__(self, bundle: Bundle, leaves: Leaves, lines: Array, steps: Array) -> None:
+        self._bundle = bundle
+        self._leaves = leaves
+        self._lines = lines
+        self._steps = steps
+        self._numbers = bundle.numbers(lines, steps)
+        self.finite = self._finite()
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __getitem__(self, i: Any) -> Leaves:
+        direction: Direction = self._bundle.directions[self._lines[i]]
+        return direction.moved(self._leaves, self._steps[i])
+
+    def stacked(self, chosen: Array) -> Leaves:
+        """The leaves of the chosen places, each with one more leading axis."""
+        if self._numbers is None:
+            places = [self[i] for i in chosen]
+            return [np.stack([p[k] for p in places]) for k in range(len(self._leaves))]
+        stacked = [np.repeat(leaf[np.newaxis], len(chosen), axis=0) for leaf in self._leaves]
+        moving = [self._bundle.directions[i] for i in self._lines[chosen]]
+        which = np.array([direction.leaves[0] for direction in moving])
+        position = np.array([getattr(direction, "position", 0) for direction in moving])
+        for k, leaf in enumerate(stacked):
+            here = np.flatnonzero(which == k)
+            leaf.reshape(len(chosen), -1)[here, position[here]] = self._numbers[chosen[here]]
+        return stacked
+
+    def _finite(self) -> Array:
+        if self._numbers is not None:
+            return np.asarray(np.isfinite(self._numbers))
+        found = [all(np.isfinite(leaf).all() for leaf in self[i]) for i in range(len(self))]
+        return np.array(found, bool)
+
+
+class Pairs(Places):
+    """Points some steps along one line, and then some along another."""
+
+    def __init__(
+        self,
+        bundles: tuple[Bundle, Bundle],
+        leaves: Leaves,
+        lines: Array,
+        steps: tuple[Array, Array],
+    ) -> None:
+        self._first, self._second = bundles
+        self._leaves = leaves
+        self._lines = lines
+        self._both = np.stack(steps, axis=1)
+        self._steps = steps[0]
+        self._numbers = None
+        self.finite = self._finite()
+
+    def __getitem__(self, i: Any) -> Leaves:
+        pair, (a, b) = self._lines[i], self._both[i]
+        leaves = self._first.directions[pair].moved(self._leaves, a) if a else self._leaves
+        if b:
+            leaves = self._second.directions[pair].moved(leaves, b)
+        return leaves
+
+
+def line(point: Point, tangents: Leaves, dtype: Any) -> tuple[Any, Direction]:
+    """Return the length of a tangent in the maximum norm, and the line along it.
+
+    A derivative along the line, times the length, is the derivative along the tangent.
+    """
+    high = [np.asarray(t).astype(dtype) for t in tangents]
+    length = max(np.max(abs(t), initial=0) for t in high)
+    moving = [(k, i) for k, t in enumerate(high) for i in np.flatnonzero(t)]
+    if len(moving) > 1:
+        return length, Ray(point, [t / length for t in high], dtype)
+    k, i = moving[0]
+    return high[k].reshape(-1)[i], Entry(point, k, int(i), dtype)
+
+
+def entries(point: Point, dtype: Any) -> list[Direction]:
+    """Return the line along each entry of `x`, in the order of its names."""
+    return [
+        Entry(point, k, i, dtype)
+        for k, leaf in enumerate(point.layout.leaves)
+        for i in range(leaf.size)
+    ]

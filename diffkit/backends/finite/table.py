@@ -1,0 +1,85 @@
+"""Neville's table for many lines at once, with two doubts about every entry.
+
+Neville's scheme for a polynomial in `h**power` (Richardson 1911; Ridders, "Accurate
+computation of F'(x) and F'(x)F''(x)", Adv. Eng. Softw. 4, 1982), for any sequence of steps.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diffkit.structure import Array
+
+SIGNS = np.array([-1.0, 1.0]).reshape(2, 1, 1)  # values are extrapolated, doubts add up
+
+
+class Table:
+    """The newest row, from few columns to many; every array has axes column, line, entry.
+
+    Attributes:
+        values: the entries of the row.
+        noise: what rounding can have done to each.
+        spread: how far each is from the entries that it should agree with.
+    """
+
+    def __init__(self, power: int, columns: int) -> None:
+        self.power = power
+        self.columns = columns
+        self.values = self.noise = self.spread = self._above = np.zeros((0, 1, 1))
+        self._steps: list[Array] = []
+        self._signed = np.zeros((0, 2, 1, 1))
+
+    @property
+    def rows(self) -> int:
+        return len(self._steps)
+
+    def add(self, steps: Array, value: Array, noise: Array) -> None:
+        """Append a row: a step for each line, value and noise for each line and entry."""
+        column = np.array([value, noise])
+        row = [column]
+        depth = min(len(self._signed), self.columns)
+        if depth:
+            older = np.array(self._steps[: -depth - 1 : -1])
+            factors = 1 / ((older / steps) ** self.power - 1)
+            for old, factor in zip(self._signed, factors[:, :, np.newaxis], strict=False):
+                column = column + (column + old) * factor
+                row.append(column)
+        block = np.array(row)
+        self._steps.append(steps)
+        self._signed = block * SIGNS
+        older_values, self._above, self.values = self._above, self.values, block[:, 0]
+        self.noise = block[:, 1]
+        self.spread = self._spread(older_values)
+
+    def best(self) -> tuple[Array, Array, Array, Array]:
+        """Value, spread and noise of each best entry, and whether some spread is lost in noise."""
+        error = self.spread + self.noise
+        known = np.isfinite(error) & np.isfinite(self.values)
+        choice = np.where(known, error, np.inf).argmin(axis=0)
+        settled = ((self.spread <= self.noise) & known).any(axis=0)
+        lines, entries = np.ogrid[: choice.shape[0], : choice.shape[1]]
+        best = (choice, lines, entries)
+        noise = np.where(known[best], self.noise[best], np.inf)
+        return self.values[best], self.spread[best], noise, np.asarray(settled)
+
+    def _spread(self, older: Array) -> Array:
+        """The largest distance from each entry to those it should agree with.
+
+        Those are its neighbours to the left, above, and above to the left. In the first and the
+        last allowed column, where it is not the next one's accuracy that matters, they are the
+        two above.
+        """
+        new, above = self.values, self._above
+        spread = np.full(new.shape, np.inf)
+        both = len(above)
+        if both > 1:
+            row, left = new[1:both], new[: both - 1]
+            distances = [row - above[1:], row - above[:-1], row - left]
+            spread[1:both] = abs(np.array(distances)).max(axis=0)
+        for alone in {0, self.columns}:
+            if len(new) > alone:
+                spread[alone] = np.inf
+            if len(older) > alone:
+                distances = [new[alone] - above[alone], new[alone] - older[alone]]
+                spread[alone] = abs(np.array(distances)).max(axis=0)
+        return spread
