@@ -1,13 +1,15 @@
 """Activation functions, each with its first two derivatives written out by hand.
 
 All are plain NumPy on arrays of any shape, keep the floating dtype they are given, and stay
-finite, value and derivatives, wherever the dtype can hold the argument.
+finite, value and derivatives, wherever the dtype can hold the argument. (Only the threshold
+has a point, its jump, without a derivative.) `catalogue` has the table of all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -108,24 +110,56 @@ def relu_derivative(x: Any) -> Any:
     return (np.sign(x) + 1) / 2
 
 
-IDENTITY = Activation("identity", identity, one, zero)
-TANH = Activation("tanh", tanh, tanh_derivative, tanh_second)
-SIGMOID = Activation("sigmoid", sigmoid, sigmoid_derivative, sigmoid_second)
-SOFTPLUS = Activation("softplus", softplus, sigmoid, sigmoid_derivative)
-RELU = Activation("relu", relu, relu_derivative, zero)
-
-ACTIVATIONS = {a.name: a for a in (IDENTITY, TANH, SIGMOID, SOFTPLUS, RELU)}
+def threshold(x: Any) -> Any:
+    """Return 1 where x > 0, else 0: the firing rule of McCulloch and Pitts (1943)."""
+    return np.heaviside(x, np.zeros_like(x))
 
 
-def activation(name: str) -> Activation:
-    """Return the activation of that name.
+def threshold_derivative(x: Any) -> Any:
+    """Return 0, and NaN at the jump x = 0, where there is no derivative."""
+    return np.where(x == 0, np.nan, zero(x))[()]
+
+
+def arctan(x: Any) -> Any:
+    """Return arctan x."""
+    return np.arctan(x)
+
+
+def arctan_derivative(x: Any) -> Any:
+    """Return 1 / (1 + x²), where x² may overflow."""
+    return (1 / np.hypot(1, x)) ** 2
+
+
+def arctan_second(x: Any) -> Any:
+    """Return -2 x / (1 + x²)²."""
+    h = np.hypot(1, x)
+    return -2 * (x / h) * (1 / h) ** 3
+
+
+@cache
+def sharpened(C: float) -> Activation:
+    """Return σ_C(x) = σ(C x), which approaches the threshold as C grows.
 
     Raises:
-        InvalidInput: there is none.
+        InvalidInput: C is not positive and finite.
     """
-    if name not in ACTIVATIONS:
-        raise InvalidInput(f"unknown activation {name!r}; choose one of {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[name]
+    if not 0 < C < np.inf:
+        raise InvalidInput(f"the sharpness C={C!r} must be positive and finite")
+    return Activation(
+        f"sigmoid sharpened by {C:g}",
+        lambda x: sigmoid(C * x),
+        lambda x: C * sigmoid_derivative(C * x),
+        lambda x: C**2 * sigmoid_second(C * x),
+    )
+
+
+IDENTITY = Activation("identity", identity, one, zero)
+THRESHOLD = Activation("threshold", threshold, threshold_derivative, threshold_derivative)
+TANH = Activation("tanh", tanh, tanh_derivative, tanh_second)
+SIGMOID = Activation("sigmoid", sigmoid, sigmoid_derivative, sigmoid_second)
+ARCTAN = Activation("arctan", arctan, arctan_derivative, arctan_second)
+SOFTPLUS = Activation("softplus", softplus, sigmoid, sigmoid_derivative)
+RELU = Activation("relu", relu, relu_derivative, zero)
 
 
 def log_softmax(x: Any) -> Any:

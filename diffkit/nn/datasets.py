@@ -39,6 +39,32 @@ class Dataset:
         return replace(self, X=standardise(self.X))
 
 
+def split(data: Dataset, held_out: float = 0.3, seed: int = 0) -> tuple[Dataset, Dataset]:
+    """Return the data in two parts at random, each class in the same proportion in both.
+
+    Both are standardised by mean and deviation of the first, as nothing else may be known of
+    the second.
+
+    Raises:
+        DatasetError: `held_out` is not in (0, 1), a part would lack a class, or a column of
+            the first is constant.
+    """
+    if not 0 < held_out < 1:
+        raise DatasetError(f"held_out={held_out!r} must lie between 0 and 1")
+    generator = np.random.default_rng(seed)
+    parts: tuple[list[int], list[int]] = ([], [])
+    for k, name in enumerate(data.class_names):
+        rows = generator.permutation(np.flatnonzero(data.y == k))
+        count = round(held_out * len(rows))
+        if not 0 < count < len(rows):
+            raise DatasetError(f"{len(rows)} samples of class {name!r} are too few to be split")
+        parts[1].extend(rows[:count])
+        parts[0].extend(rows[count:])
+    first, second = (replace(data, X=data.X[rows], y=data.y[rows]) for rows in parts)
+    mean, deviation = np.mean(first.X, axis=0), np.std(first.X, axis=0)
+    return first.standardised(), replace(second, X=(second.X - mean) / deviation)
+
+
 def standardise(X: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return `X` with each column shifted to mean 0 and scaled to standard deviation 1.
 
@@ -91,6 +117,48 @@ def load_csv(path: str | Path) -> Dataset:
         raise DatasetError(f"{path}: all samples are of one class, {class_names[0]!r}")
     y = np.array([class_names.index(label) for label in labels])
     return Dataset(np.array(features), y, tuple(header[:-1]), class_names)
+
+
+def load_npz(path: str | Path) -> Dataset:
+    """Return the data in an NPZ file with the arrays X, (samples, features), and y, (samples,).
+
+    Raises:
+        DatasetError: the file is missing or malformed, an entry of X is not finite, the
+            lengths differ, or there are fewer than two classes.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            X, y = np.asarray(file["X"], float), np.asarray(file["y"])
+    except (OSError, KeyError, ValueError) as error:
+        raise DatasetError(f"{path} cannot be read as arrays X and y: {error}") from error
+    if X.ndim != 2 or y.shape != X.shape[:1] or not len(X):
+        raise DatasetError(
+            f"{path}: X has shape {X.shape} and y {y.shape}; expected (samples, features) and "
+            "(samples,)"
+        )
+    if not np.all(np.isfinite(X)):
+        raise DatasetError(f"{path}: X has entries that are not finite")
+    classes, labels = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise DatasetError(f"{path}: all samples are of one class, {classes[0]}")
+    names = tuple(str(name) for name in classes)
+    return Dataset(X, labels, tuple(f"x{i}" for i in range(X.shape[1])), names)
+
+
+def digits() -> Dataset:
+    """Return scikit-learn's 1,797 handwritten digits, 64 pixels from 0 to 1 each.
+
+    Raises:
+        DatasetError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise DatasetError("the digits come with scikit-learn: pip install scikit-learn") from error
+    found = load_digits()
+    names = tuple(str(k) for k in range(10))
+    pixels = tuple(f"pixel {i}" for i in range(64))
+    return Dataset(found.data / 16, found.target, pixels, names)
 
 
 def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

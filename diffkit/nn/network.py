@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,29 +11,35 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffkit.errors import InvalidInput
-from diffkit.nn.activations import IDENTITY, Activation
-from diffkit.nn.layers import Dense, Parameters
+from diffkit.errors import DiffkitWarning, InvalidInput
+from diffkit.nn.activations import IDENTITY, THRESHOLD, Activation
+from diffkit.nn.initialisers import Initialiser, glorot
+from diffkit.nn.layers import Dense, Layer, Parameters
 from diffkit.nn.losses import Loss
+from diffkit.nn.penalties import NO_PENALTY, Penalty
 
 
 @dataclass(frozen=True)
 class Network:
-    """A fully connected network. Its parameters are a plain nested dict, kept outside.
+    """A chain of layers. Its parameters are a plain nested dict, kept outside.
 
     Attributes:
-        layers: from input to output; each takes as many inputs as the one before puts out.
+        layers: from input to output; each takes what the one before puts out.
         criterion: what `loss` measures. A softmax is part of its cross-entropy, so the last
             layer of a classifier puts out logits.
+        penalty: what `loss` adds for large weights.
     """
 
-    layers: tuple[Dense, ...]
+    layers: tuple[Layer, ...]
     criterion: Loss
+    penalty: Penalty = NO_PENALTY
 
     def __post_init__(self) -> None:
         if not self.layers:
             raise InvalidInput("a network needs at least one layer")
         for before, after in pairwise(self.layers):
+            if not isinstance(before, Dense) or not isinstance(after, Dense):
+                continue
             if before.outputs != after.inputs:
                 raise InvalidInput(
                     f"a layer with {before.outputs} outputs cannot feed one with "
@@ -40,7 +47,7 @@ class Network:
                 )
 
     @property
-    def named_layers(self) -> tuple[tuple[str, Dense], ...]:
+    def named_layers(self) -> tuple[tuple[str, Layer], ...]:
         """The layers with the names of their parameters: layer1, layer2, ..."""
         return tuple((f"layer{i}", layer) for i, layer in enumerate(self.layers, start=1))
 
@@ -48,10 +55,22 @@ class Network:
     def parameter_count(self) -> int:
         return sum(layer.parameter_count for layer in self.layers)
 
-    def initial(self, seed: int = 0, dtype: npt.DTypeLike = np.float64) -> dict[str, Parameters]:
-        """Return fresh parameters: {"layer1": {"W": ..., "b": ...}, ...}, the same for one seed."""
+    def initial(
+        self,
+        seed: int = 0,
+        dtype: npt.DTypeLike = np.float64,
+        initialiser: Initialiser = glorot,
+    ) -> dict[str, Parameters]:
+        """Return fresh parameters: {"layer1": {"W": ..., "b": ...}, ...}, the same for one seed.
+
+        Layers without parameters have no entry.
+        """
         generator = np.random.default_rng(seed)
-        return {name: layer.initial(generator, dtype) for name, layer in self.named_layers}
+        return {
+            name: layer.initial(generator, dtype, initialiser)
+            for name, layer in self.named_layers
+            if layer.parameter_count
+        }
 
     def predict(self, parameters: dict[str, Parameters], X: Any) -> Any:
         """Return the outputs, of shape (batch, outputs) for `X` of shape (batch, inputs).
@@ -61,29 +80,47 @@ class Network:
         """
         self.require_parameters(parameters)
         for name, layer in self.named_layers:
-            X = layer.forward(parameters[name], X)
+            X = layer.forward(parameters.get(name, {}), X)
         return X
 
-    def loss(self, parameters: dict[str, Parameters], X: Any, y: Any) -> Any:
-        """Return the mean loss over the batch, one number.
+    def loss(self, parameters: dict[str, Parameters], X: Any, y: Any, weights: Any = None) -> Any:
+        """Return the empirical risk: the mean loss over the batch plus the penalty, one number.
 
         Args:
             parameters: as from `initial`.
             X: features, (batch, inputs).
             y: targets, as the criterion takes them.
+            weights: how much each sample counts, (batch,); by default all the same.
 
         Raises:
-            InvalidInput: parameters, features or targets do not fit.
+            InvalidInput: parameters, features, targets or weights do not fit.
+
+        Warns:
+            DiffkitWarning: there are threshold units, through which no gradient passes.
         """
-        return self.criterion(self.predict(parameters, X), y)
+        self._warn_of_thresholds()
+        risk = self.criterion(self.predict(parameters, X), y, weights)
+        return risk + self.penalty(parameters) if self.penalty else risk
+
+    def _warn_of_thresholds(self) -> None:
+        stuck = [name for name, layer in self.named_layers if THRESHOLD in _activations(layer)]
+        if stuck:
+            warnings.warn(
+                f"the units of {', '.join(stuck)} are thresholds, whose derivative is 0 wherever "
+                "it exists: every gradient by the parameters of that layer and those before it "
+                "is 0, and gradient descent cannot train them; use a sigmoid (sharpened, if it "
+                "must be steep) instead",
+                DiffkitWarning,
+                stacklevel=3,
+            )
 
     def require_parameters(self, parameters: dict[str, Parameters]) -> None:
-        """Check that there is one entry per layer.
+        """Check that there is one entry per layer that has parameters.
 
         Raises:
             InvalidInput: one is missing, or there are more.
         """
-        names = [name for name, _ in self.named_layers]
+        names = [name for name, layer in self.named_layers if layer.parameter_count]
         if not isinstance(parameters, dict) or set(parameters) != set(names):
             raise InvalidInput(f"the parameters must be a dict with the keys {', '.join(names)}")
 
@@ -93,6 +130,7 @@ def fully_connected(
     criterion: Loss,
     hidden: Activation,
     output: Activation = IDENTITY,
+    penalty: Penalty = NO_PENALTY,
 ) -> Network:
     """Return a network of dense layers, `widths` running from the inputs to the outputs.
 
@@ -106,4 +144,11 @@ def fully_connected(
         Dense(inputs, outputs, activation)
         for (inputs, outputs), activation in zip(pairwise(widths), activations, strict=True)
     )
-    return Network(layers, criterion)
+    return Network(layers, criterion, penalty)
+
+
+def _activations(layer: Layer) -> list[Activation]:
+    """The activations of a layer, and of those within it."""
+    own = [value for value in vars(layer).values() if isinstance(value, Activation)]
+    within = (inner for member in vars(layer).get("layers", ()) for inner in _activations(member))
+    return [*own, *within]
