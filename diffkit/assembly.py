@@ -49,14 +49,24 @@ def by_columns(output: Output, x: Layout, push: Callable[[Leaves], Leaves]) -> l
 
 
 def contracted(blocks: list[Leaves], directions: Leaves, layout: Layout) -> Leaves:
-    """Blocks times directions: for each row of blocks the sum over its columns."""
+    """Blocks times directions: for each row of blocks the sum over its columns.
+
+    An infinite partial derivative does not count in a direction that does not move its variable.
+    """
     return [
         sum(
-            (np.tensordot(block, v, np.ndim(v)) for block, v in zip(row, directions, strict=True)),
+            (_contracted(block, v) for block, v in zip(row, directions, strict=True)),
             start=np.zeros(leaf.shape, leaf.dtype),
         )
         for row, leaf in zip(blocks, layout.leaves, strict=True)
     ]
+
+
+def _contracted(block: Any, direction: Any) -> Any:
+    if not is_traced(block) and not np.all(np.isfinite(block)):
+        block = np.where(concrete(direction) == 0, 0, block)
+    with np.errstate(invalid="ignore"):
+        return np.tensordot(block, direction, np.ndim(direction))
 
 
 def transposed(blocks: list[Leaves], rows: Layout, columns: Layout) -> list[Leaves]:
@@ -80,7 +90,28 @@ def assembled(leaves: Leaves, layout: Layout) -> tuple[Any, list[str]]:
     return layout.restore(leaves), bad
 
 
-def assembled_blocks(blocks: list[Leaves], rows: Layout, columns: Layout) -> tuple[Any, list[str]]:
+def assembled_batch(leaves: Leaves, layout: Layout) -> tuple[Any, list[str]]:
+    """Leaves with one more leading axis in the user's structure, and what is not finite."""
+    cast = [
+        array if is_traced(array) else array.astype(leaf.dtype)
+        for array, leaf in zip(leaves, layout.leaves, strict=True)
+    ]
+    bad = []
+    for leaf, array in zip(layout.leaves, cast, strict=True):
+        for i in np.flatnonzero(~np.isfinite(np.asarray(concrete(array)))):
+            which, entry = divmod(int(i), leaf.size)
+            bad.append(f"{leaf.entry_name(entry)} of product {which}")
+    return layout.unflatten(cast), bad
+
+
+def derivative_name(row: str, column: str, order: int = 1) -> str:
+    """What to call an entry of a Jacobian or, with `order` 2, of a Hessian."""
+    return f"d {row} / d {column}" if order == 1 else f"d^2 / d {row} d {column}"
+
+
+def assembled_blocks(
+    blocks: list[Leaves], rows: Layout, columns: Layout, order: int = 1
+) -> tuple[Any, list[str]]:
     """The blocks nested as rows, then columns, and the names of what is not finite."""
     bad: list[str] = []
     members = []
@@ -90,7 +121,8 @@ def assembled_blocks(blocks: list[Leaves], rows: Layout, columns: Layout) -> tup
             array = block if is_traced(block) else np.array(block, column_leaf.dtype)
             for i in np.flatnonzero(~np.isfinite(np.asarray(concrete(array)))):
                 r, c = divmod(int(i), column_leaf.size)
-                bad.append(f"d {row_leaf.entry_name(r)} / d {column_leaf.entry_name(c)}")
+                row_name, column_name = row_leaf.entry_name(r), column_leaf.entry_name(c)
+                bad.append(derivative_name(row_name, column_name, order))
             scalar = row_leaf.scalar and column_leaf.scalar and not is_traced(array)
             cast.append(array[()] if scalar else array)
         members.append(columns.unflatten(cast))

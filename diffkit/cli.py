@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -14,6 +14,7 @@ from diffkit import __version__
 from diffkit.errors import DiffkitError, ParseError
 
 if TYPE_CHECKING:
+    from diffkit.differentiation import Derivative
     from diffkit.expressions import Expression
 
 _BETWEEN_VALUES = re.compile(r",(?=\s*[A-Za-z]\w*\s*=(?!=))")
@@ -93,7 +94,14 @@ def main() -> None:
     help=("analytic, finite, symbolic, tape, or all of them."),
 )
 @click.option("--wrt", metavar="NAME", help="The variable to differentiate by; all by default.")
-@click.option("--order", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--order",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    show_default=True,
+    help="Of the derivative.",
+)
 @click.option("--latex", is_flag=True, help="Give the formula too, as LaTeX source.")
 @_json
 def differentiate(
@@ -105,7 +113,10 @@ def differentiate(
     latex: bool,
     as_json: bool,
 ) -> None:
-    """Differentiate EXPRESSION, such as "sin(x)*exp(-x**2)", at a point."""
+    """Differentiate a formula at a point.
+
+    EXPRESSION is Python's notation with NumPy's functions, such as "sin(x)*exp(-x**2)".
+    """
     from diffkit.backends import BACKENDS
     from diffkit.differentiation import differentiate as compute
 
@@ -113,22 +124,37 @@ def differentiate(
     backends = tuple(BACKENDS) if backend == "all" else (backend,)
     with _quiet():
         result = compute(function, point, backends=backends, order=order, wrt=wrt, latex=latex)
-    if as_json or not (result.refused and len(backends) == 1):
+    if as_json or not result.refused:
         _show(result, as_json)
     if result.refused:
-        _fail("; ".join(dict.fromkeys(str(r.error) for r in result.results)))
+        _fail_of(result.results)
 
 
 @main.command()
 @click.argument("expression", required=False)
 @_at
-@click.option("--problem", type=PROBLEM, metavar="NAME", help="A named problem instead.")
-@click.option("--order", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--problem",
+    type=PROBLEM,
+    metavar="NAME",
+    help="A named problem; `diffkit problems` lists them.",
+)
+@click.option(
+    "--order",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    show_default=True,
+    help="Of the derivative.",
+)
 @_json
 def compare(
     expression: str | None, at: tuple[str, ...], problem: str | None, order: int, as_json: bool
 ) -> None:
-    """Compare every backend on EXPRESSION with the arbitrary-precision truth."""
+    """Compare every backend with the arbitrary-precision truth.
+
+    What is differentiated is EXPRESSION at a point, or a named problem at its own.
+    """
     from diffkit.comparison import compare as compute
 
     if (expression is None) == (problem is None):
@@ -167,7 +193,10 @@ def problems(as_json: bool) -> None:
 @click.option("--network", type=NETWORK, required=True, metavar="NAME", help="Such as iris-mlp.")
 @_json
 def validate(network: str, as_json: bool) -> None:
-    """Check every backend's gradient of a network's loss against the symbolic one."""
+    """Check every backend on a network's loss.
+
+    Each gradient is held against the symbolic one, parameter by parameter.
+    """
     from diffkit.nn.zoo import network as build
     from diffkit.validation.crosscheck import cross_check
 
@@ -188,7 +217,10 @@ def validate(network: str, as_json: bool) -> None:
 )
 @click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
 def report(chapters: tuple[str, ...], quick: bool, out: str, jobs: int, show: bool) -> None:
-    """Write the report: all chapters, or the ones named."""
+    """Write the report: all chapters, or the ones named.
+
+    Figures, data and a page go to DIR, and the page shows every chapter that is there.
+    """
     from diffkit.reporting.build import report as build
 
     page = build(*chapters, out=out, quick=quick, jobs=jobs)
@@ -278,6 +310,14 @@ def _quiet() -> Any:
 
 def _line(text: str) -> str:
     return " ".join(text.split())
+
+
+def _fail_of(refusals: Sequence[Derivative]) -> NoReturn:
+    """Fail for the one backend that was asked, or for all of them, a line each."""
+    if len(refusals) == 1:
+        _fail(str(refusals[0].error))
+    lines = [f"{r.backend}: {_line(str(r.error))}" for r in refusals]
+    raise click.ClickException("\n".join(["every backend refuses", *lines]))
 
 
 def _fail(message: str) -> NoReturn:

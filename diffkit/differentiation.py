@@ -128,11 +128,12 @@ def _attempt(compute: Compute, backend: str) -> Derivative:
 
 
 def _of_one(expression: Expression, point: dict[str, float], name: str, order: int) -> Compute:
-    f = expression.along(name)
     others = {other: value for other, value in point.items() if other != name}
+    # A formula of one variable stays itself, so that a closed form for it can be found.
+    f, data = (expression.along(name), (others,)) if others else (expression, ())
 
     def compute(backend: str) -> dict[str, float]:
-        value = derivative(f, point[name], others, order=order, backend=backend)
+        value = derivative(f, point[name], *data, order=order, backend=backend)
         return {_label([name] * order): float(value)}
 
     return compute

@@ -39,7 +39,8 @@ class Display:
                 widths[i] = max(widths[i], len(cell))
         lines = [self._line(row, widths) for row in (self.columns, *self.rows)]
         lines.insert(1, "  ".join("-" * width for width in widths))
-        return "\n".join([*self.heading, "", *lines, *self._below()])
+        above = [*self.heading, ""] if self.heading else []
+        return "\n".join([*above, *lines, *self._below()])
 
     def _below(self) -> tuple[str, ...]:
         return ("", *self.remarks) if self.remarks else ()
@@ -72,10 +73,10 @@ class Display:
                 table.add_row(*(Text(cell) for cell in row))
             else:
                 table.add_row(*(Text(cell) for cell in row[:-1]))
-                below.append(f"{row[0]}: {row[-1]}")
+                below.append(f"{row[0]} {row[-1]}")
         foot = [Text(line) for line in (*below, *self.remarks)]
-        space = [Text()] if foot else []
-        return Group(*(Text(line) for line in self.heading), Text(), table, *space, *foot)
+        head = [Text(line) for line in (*self.heading, "")] if self.heading else []
+        return Group(*head, table, *([Text()] if foot else []), *foot)
 
     def html(self) -> str:
         """Return HTML, with everything escaped."""

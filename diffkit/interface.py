@@ -16,6 +16,7 @@ import numpy as np
 
 from diffkit.assembly import (
     assembled,
+    assembled_batch,
     assembled_blocks,
     by_columns,
     by_rows,
@@ -26,7 +27,7 @@ from diffkit.assembly import (
     transposed,
 )
 from diffkit.errors import InvalidInput, InvalidOutput, UnsupportedOperation
-from diffkit.structure import Layout, Leaves, is_traced
+from diffkit.structure import Layout, Leaves
 from diffkit.target import Function, Output, Point, Target, point_of, with_x_first
 
 
@@ -239,7 +240,7 @@ class Prepared:
         point = self._point(arguments)
         output, blocks = self._hessian(point)
         self._require_scalar(output)
-        return self._finite(output, *assembled_blocks(blocks, point.layout, point.layout))
+        return self._finite(output, *assembled_blocks(blocks, point.layout, point.layout, order=2))
 
     def jvp(
         self, x: Any, tangent: Any, *rest: Any, value: bool = False, batched: bool = False
@@ -354,12 +355,7 @@ class Prepared:
         self, output: Output, leaves: Leaves, layout: Layout, value: bool, batched: bool
     ) -> Any:
         if batched:
-            product: Any = layout.unflatten(
-                [
-                    array if is_traced(array) else array.astype(leaf.dtype)
-                    for array, leaf in zip(leaves, layout.leaves, strict=True)
-                ]
-            )
+            product = self._finite(output, *assembled_batch(leaves, layout))
         else:
             product = self._finite(output, *assembled(leaves, layout))
         return (output.value, product) if value else product

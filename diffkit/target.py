@@ -59,12 +59,19 @@ class Target:
         return str(name).rsplit("<locals>.", 1)[-1]
 
     def split(self, arguments: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
-        """Part the positional arguments into `x` and the data."""
-        positions = (self.wrt,) if isinstance(self.wrt, int) else self.wrt
-        if not positions or not all(0 <= i < len(arguments) for i in positions):
+        """Part the positional arguments into `x` and the data.
+
+        Raises:
+            InvalidInput: `wrt` is not the position, or distinct positions, of arguments.
+        """
+        if self.wrt == 0 and arguments:
+            return arguments[0], arguments[1:]
+        positions = self.wrt if isinstance(self.wrt, tuple) else (self.wrt,)
+        valid = all(type(i) is int and 0 <= i < len(arguments) for i in positions)
+        if not positions or not valid or len(set(positions)) < len(positions):
             raise InvalidInput(
-                f"wrt={self.wrt!r} does not name positional arguments of {self.name}, which was "
-                f"given {len(arguments)}"
+                f"wrt={self.wrt!r} does not name distinct positional arguments of {self.name}, "
+                f"which was given {len(arguments)}"
             )
         chosen = tuple(arguments[i] for i in positions)
         data = tuple(a for i, a in enumerate(arguments) if i not in positions)
@@ -100,9 +107,9 @@ class Target:
         """
         if result is None:
             raise InvalidOutput(f"{self.name} returned None; does it lack a return statement?")
-        layout, leaves = flatten(
-            result, f"{self.name}(x)", promote_integers=True, error=InvalidOutput
-        )
+        is_identifier = all(part.isidentifier() for part in self.name.split("."))
+        role = f"{self.name}(x)" if is_identifier else "f(x)"
+        layout, leaves = flatten(result, role, promote_integers=True, error=InvalidOutput)
         return Output(layout, leaves)
 
 

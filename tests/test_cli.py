@@ -224,6 +224,15 @@ def test_a_refusal_in_json_is_null_with_the_error() -> None:
     assert "no closed form" in entry["error"]
 
 
+def test_where_every_backend_refuses_each_says_why_once() -> None:
+    result = run("differentiate", "sqrt(x)", "--at", "0", "--backend", "all")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    first, *reasons = result.stderr.splitlines()
+    assert first == "Error: every backend refuses"
+    assert [reason.split(":")[0] for reason in reasons] == list(BACKENDS)
+
+
 def test_ctrl_c_is_quiet_and_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -253,7 +262,7 @@ def test_a_terminal_gets_colours_if_the_table_fits(
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")
-    for columns, coloured in (("80", True), ("50", False)):
+    for columns, coloured in (("100", True), ("50", False)):
         monkeypatch.setenv("COLUMNS", columns)
         command = ["differentiate", "sin(x)", "--at", "1", "--backend", "all"]
         cli.main(command, standalone_mode=False)

@@ -237,6 +237,21 @@ def test_it_prints_in_a_terminal_with_and_without_rich(comparisons: list[dk.Comp
             assert comparison.function in text
 
 
+def test_one_backend_needs_no_list() -> None:
+    for backends in ("tape", dk.Tape()):
+        assert [row.backend for row in dk.compare(damped, 0.5, backends=backends).rows] == ["tape"]
+
+
+def test_a_small_point_is_told_by_its_numbers_and_a_large_one_by_its_shapes() -> None:
+    def total(p: Any) -> Any:
+        return p["a"] * np.sum(p["b"])
+
+    small = dk.compare(total, {"a": 0.5, "b": np.array([1.0, 2.0])}, backends=["tape"])
+    assert small.point == "a = 0.5, b = [1. 2.]"
+    large = dk.compare(total, {"a": 0.5, "b": np.ones(9)}, backends=["tape"])
+    assert large.point == "a (), b (9,)"
+
+
 def test_a_notebook_gets_escaped_html() -> None:
     def f(x: Any) -> Any:
         return x * x

@@ -9,6 +9,7 @@ import math
 import operator
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -587,3 +588,16 @@ def test_any_sympy_tree_has_the_value_that_evalf_gives(expression: sympy.Expr) -
     exact = float(expression.subs(point).evalf(30))
     got = dk.from_sympy(expression, (x, y))(POINT)
     assert float(got) == pytest.approx(exact, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize(("text", "derivative"), [("sin(x)", np.cos), ("exp(x)", np.exp)])
+def test_a_formula_that_is_one_function_has_its_closed_form(text: str, derivative: Any) -> None:
+    assert dk.derivative(dk.parse(text), 0.5, backend="analytic") == derivative(0.5)
+    tree = sympy.sympify(text)
+    assert dk.derivative(dk.from_sympy(tree), 0.5, backend="analytic") == derivative(0.5)
+    assert dk.parse(text).alone is not None
+
+
+@pytest.mark.parametrize("text", ["sin(x) + 1", "sin(2*x)", "x", "sin(x)*y", "3"])
+def test_other_formulas_have_none(text: str) -> None:
+    assert dk.parse(text).alone is None

@@ -30,9 +30,7 @@ class Forward(Prepared):
 class Reverse(Prepared):
     """A third party's pullback: that of matrix times vector, known by heart."""
 
-    def _vjp(
-        self, point: Point, cotangents: Callable[[Output], Leaves]
-    ) -> tuple[Output, Leaves]:
+    def _vjp(self, point: Point, cotangents: Callable[[Output], Leaves]) -> tuple[Output, Leaves]:
         output = self._value(point)
         return output, [point.data[0].T @ cotangents(output)[0]]
 
@@ -160,3 +158,23 @@ def test_several_arguments_at_once() -> None:
     assert np.array_equal(by_b, X)
     prepared = dk.prepare(f, {"u": X}, V, 1.0, wrt=1)
     assert np.array_equal(prepared.gradient({"u": X}, V, 1.0), X)
+
+
+@pytest.mark.parametrize("wrt", [(0, 0), (), "x", True, 2, -1, (0, 5)])
+def test_wrt_names_distinct_positions(wrt: Any) -> None:
+    with pytest.raises(InvalidInput, match="distinct positional arguments"):
+        dk.gradient(lambda x, y: np.sum(x * y), X, V, wrt=wrt)
+
+
+@pytest.mark.parametrize("backend", ["finite", "symbolic", "tape"])
+def test_a_batch_with_an_infinite_product_is_refused_by_name(backend: str) -> None:
+    x = np.array([4.0, 0.0])
+    with pytest.raises(NonFiniteDerivative, match="of product 1") as caught:
+        dk.jvp(np.sqrt, x, np.eye(2), batched=True, backend=backend)
+    np.testing.assert_allclose(caught.value.value[0], [0.25, 0.0], rtol=1e-12)
+
+
+def test_entries_of_a_hessian_are_named_as_second_derivatives() -> None:
+    with pytest.raises(NonFiniteDerivative) as caught:
+        dk.hessian(lambda x: np.sum(x**1.5), np.array([0.0, 1.0]))
+    assert caught.value.entries == ("d^2 / d x[0] d x[0]",)

@@ -58,7 +58,9 @@ def test_every_floating_dtype_comes_back(dtype: Any, backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("x", [2, np.int32(2), np.float32(2.0), 2.0], ids=lambda x: type(x).__name__)
+@pytest.mark.parametrize(
+    "x", [2, np.int32(2), np.float32(2.0), 2.0], ids=lambda x: type(x).__name__
+)
 def test_a_number_of_any_type(x: Any, backend: str) -> None:
     def square(x: Any) -> Any:
         return x**2 + 2 * x + 1

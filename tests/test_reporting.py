@@ -79,8 +79,15 @@ def test_the_best_measured_step_is_near_the_predicted_one(out: Path) -> None:
     best = chapter["sections"][1]["shown"]["rows"]
     predicted = [row for row in best if row[3] is not None]
     assert len(predicted) == 8
-    for _, _, error, _, bound in predicted:
-        assert bound / 100 < error < 3 * bound
+    for _, step, error, predicted_step, predicted_error in predicted:
+        assert predicted_step / 10 < step < 10 * predicted_step
+        assert predicted_error / 10 < error < 3 * predicted_error
+
+
+def test_a_lucky_error_is_not_the_best_step() -> None:
+    steps = [float(h) for h in range(9)]
+    errors = [1e-1, 1e-2, 1e-12, 1e-3, 1e-4, 1e-4, 1e-3, 1e-2, 1e-1]
+    assert round_off._best(steps, errors) == (5.0, 1e-4)
 
 
 def test_the_complex_step_has_no_round_off_arm(out: Path) -> None:
@@ -125,8 +132,8 @@ def test_every_figure_has_a_text_and_every_section_its_table_and_command(out: Pa
     assert len(page.all("figure")) == len(page.all("table")) == 5
     assert all(image["alt"] for image in page.all("img"))
     assert text.count("<figcaption>") == 5
-    assert text.count("<code>diffkit report round-off</code>") == 3
-    assert text.count("<code>diffkit report expression-swell</code>") == 2
+    assert text.count("<code>diffkit report round-off --quick</code>") == 3
+    assert text.count("<code>diffkit report expression-swell --quick</code>") == 2
     headings = [tag for tag, _ in page.tags if re.fullmatch(r"h\d", tag)]
     assert headings == ["h1", "h2", "h3", "h3", "h3", "h2", "h3", "h3"]
 

@@ -24,6 +24,7 @@ from diffkit.tracing.recording import record
 from diffkit.validation.references import scalar_operations
 
 DIGITS: Final = 25  # of the truth, as text
+SHOWN: Final = 6  # a point of so many numbers is told by its numbers
 EXACT_WORK: Final = 5_000_000  # operations in arbitrary precision: some 5 seconds
 
 
@@ -171,7 +172,7 @@ class Comparison(Displayed):
 def compare(
     f: Function,
     *arguments: Any,
-    backends: Sequence[str | Differentiator] | None = None,
+    backends: Sequence[str | Differentiator] | Differentiator | None = None,
     order: int = 1,
     wrt: int | tuple[int, ...] = 0,
     exact: bool | None = None,
@@ -181,8 +182,8 @@ def compare(
     Args:
         f: a function of a number, an array or nested parameters.
         arguments: the point, then data that are not differentiated.
-        backends: names or differentiators; all four by default. One that refuses is
-            reported in its row.
+        backends: names or differentiators, or one of them; all four by default. One that
+            refuses is reported in its row.
         order: of the derivative. By more than one number, 1 is the gradient (the Jacobian,
             if `f` has several values) and 2 the Hessian.
         wrt: the position(s) of the differentiated arguments.
@@ -192,6 +193,8 @@ def compare(
         InvalidInput: the point is not made of finite real numbers, a backend is unknown, or
             the order makes no sense.
     """
+    if isinstance(backends, (str, Differentiator)):
+        backends = (backends,)
     chosen = [resolve(b) for b in (tuple(BACKENDS) if backends is None else backends)]
     if not callable(f):
         raise InvalidInput(f"the function is of type {type(f).__name__}, not callable")
@@ -268,9 +271,10 @@ def _work(operator: Operator, target: Target, layout: Layout, arguments: tuple[A
 
 def _described(target: Target, layout: Layout, arguments: tuple[Any, ...]) -> str:
     x, data = target.split(arguments)
-    where = (
-        f"x = {np.asarray(x)[()]!s}" if layout.size == 1 and layout.is_single else layout.summary()
-    )
+    where = layout.summary()
+    if 0 < layout.size <= SHOWN:
+        values = zip(layout.leaves, layout.flatten(x), strict=True)
+        where = ", ".join(f"{leaf.name} = {one_line(value[()])}" for leaf, value in values)
     return f"{where}, and {len(data)} data argument{'s' * (len(data) > 1)}" if data else where
 
 

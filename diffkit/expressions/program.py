@@ -182,6 +182,16 @@ class Expression:
         object.__setattr__(self, "__name__", self._name)
         object.__setattr__(self, "__qualname__", self._name)
 
+    @property
+    def alone(self) -> Callable[..., Any] | None:
+        """The NumPy function that the formula applies to its variable, if it does no more."""
+        steps = self.block.steps
+        if self.shape is not None or len(self.variables) != 1 or len(steps) != 1:
+            return None
+        (step,) = steps
+        single = isinstance(step, Apply) and step.operands == (0,) and self.block.results == (1,)
+        return step.function if single and isinstance(step, Apply) else None
+
     def __repr__(self) -> str:
         return f"<Expression {self.text!r} of {', '.join(self.variables) or 'no variable'}>"
 

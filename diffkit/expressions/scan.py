@@ -184,7 +184,7 @@ class _Scanner:
         if len(token.text) > 20:
             return ""
         near = get_close_matches(token.text.lower(), sorted(FUNCTION_NAMES), 1)
-        return f"; did you mean {near[0]}?" if near else ""
+        return f" (did you mean {near[0]}?)" if near else ""
 
     def _number(self, token: Token) -> None:
         if len(token.text) > MAX_DIGITS:

@@ -122,6 +122,11 @@ class Chapter:
         return json.dumps({"format": FORMAT, **content}, indent=1, ensure_ascii=False) + "\n"
 
 
+def command(name: str, quick: bool) -> str:
+    """Return the command that makes a chapter as it is."""
+    return f"diffkit report {name}{' --quick' if quick else ''}"
+
+
 def stored_chapter(text: str, read: Callable[[str], str]) -> Chapter:
     """Return the chapter that `Chapter.to_json` wrote.
 

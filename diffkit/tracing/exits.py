@@ -16,7 +16,7 @@ from diffkit.tracing.refusals import refuse
 _TO_FLOAT: Final = (
     "float() or a function of the math module takes a traced value out of the graph; use the "
     "NumPy function instead (np.sin for math.sin), and to fill an array, make it with "
-    "np.zeros_like(x) or np.stack"
+    "np.zeros_like(x) or np.stack; np.asarray(x, float) needs no dtype: np.asarray(x)"
 )
 _LISTED: Final = (
     "np.mean, np.var or np.std of a list or object array of traced values takes them out of the "

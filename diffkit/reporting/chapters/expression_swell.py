@@ -12,11 +12,10 @@ from diffkit.measures import expression_size
 from diffkit.operators import derivative, gradient, prepare
 from diffkit.problems import logistic_map
 from diffkit.reporting.figures import Curve, Panel, drawing
-from diffkit.reporting.page import Chapter, Picture, Section, Table, formatted, scientific
+from diffkit.reporting.page import Chapter, Picture, Section, Table, command, formatted, scientific
 from diffkit.tracing import trace
 
 NAME: Final = "expression-swell"
-COMMAND: Final = "diffkit report expression-swell"
 INPUTS: Final = 2
 WIDTH: Final = 3
 DEEPEST_PREDICTION: Final = 10
@@ -29,7 +28,7 @@ def chapter(quick: bool) -> Chapter:
         "Expression swell",
         "A derivative written out as a formula grows far faster than the function. Kept with "
         "its shared parts shared, it grows in step with it, and so does reverse mode.",
-        COMMAND,
+        command(NAME, quick),
         (_logistic(6 if quick else 8), _network(3 if quick else 5)),
     )
 

@@ -16,15 +16,15 @@ from diffkit.errors import InvalidInput, NonFiniteDerivative
 from diffkit.measures import Enclosure
 from diffkit.problems import Problem, logistic_map, problem
 from diffkit.reporting.figures import Curve, Mark, Panel, drawing
-from diffkit.reporting.page import Cell, Chapter, Picture, Section, Table, scientific
+from diffkit.reporting.page import Cell, Chapter, Picture, Section, Table, command, scientific
 
 NAME: Final = "round-off"
-COMMAND: Final = "diffkit report round-off"
 STEP_LABEL: Final = "step h (in units of x)"
 ERROR_LABEL: Final = "absolute error of f'(x)"
 
 # Baydin et al. 2018, Figure 3: f = l_4 of the logistic map at 0.2. h: (forward, centre).
 PUBLISHED: Final = {
+    1e-15: (7.3e-2, 1.8e-2),
     1e-13: (1.1e-3, 1.4e-3), 1e-11: (3.7e-7, 3.1e-6), 1e-9: (7.4e-8, 1.0e-7),
     1e-8: (3.3e-7, 4.5e-9), 1e-7: (3.4e-6, 5.5e-11), 1e-6: (3.4e-5, 5.8e-10),
     1e-5: (3.4e-4, 6.6e-8), 1e-4: (3.4e-3, 6.6e-6), 1e-3: (3.3e-2, 6.6e-4),
@@ -139,7 +139,7 @@ def chapter(quick: bool) -> Chapter:
         "Round-off against truncation",
         "A difference quotient has a best step. Larger steps cut the Taylor series too early, "
         "smaller ones subtract nearly equal numbers; the best is far from the smallest.",
-        COMMAND,
+        command(NAME, quick),
         (
             _textbook(logistic, steps),
             _all_orders([logistic, *others], steps),
@@ -184,8 +184,9 @@ def _textbook(study: Study, steps: list[float]) -> Section:
             f"{scientific(study.noise)}, which the quotient divides by h.",
             "Gill, Murray, Saunders and Wright (1983) balance the two. Forward: "
             f"{_at(h1, e1)} predicted, {_at(*best[FORWARD])} measured. Central: {_at(h2, e2)} "
-            f"predicted, {_at(*best[CENTRAL])} measured. The formulas add two bounds; a "
-            "measured error dips below where the two errors happen to cancel.",
+            f"predicted, {_at(*best[CENTRAL])} measured. Measured is the median over a few "
+            "neighbouring steps: a single error dips far below where the two causes happen to "
+            "cancel.",
         ),
         _picture(
             "round-off-theory",
@@ -294,8 +295,8 @@ def _best_table(
             rows.append((f"{study.title}, {scheme.label}", h, error, *predicted))
     return Table(
         "round-off-best",
-        "The best step of the grid and its error, with the prediction of Gill, Murray, Saunders "
-        "and Wright where there is one.",
+        "The best step of the grid and its typical error (the median over a few neighbouring "
+        "steps), with the prediction of Gill, Murray, Saunders and Wright where there is one.",
         ("function and quotient", "best h", "its error", "predicted h", "predicted error"),
         tuple(rows),
     )
@@ -349,7 +350,7 @@ def _precisions(study: Study, steps: list[float]) -> Section:
         ),
         Table(
             "round-off-precision-best",
-            "Best steps in both precisions, measured and predicted.",
+            "Best steps in both precisions and their typical errors, measured and predicted.",
             ("precision and quotient", "best h", "its error", "predicted h", "predicted error"),
             rows,
         ),
@@ -361,9 +362,16 @@ def _precisions(study: Study, steps: list[float]) -> Section:
 
 
 def _best(steps: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
-    """The step of the smallest error; of several, the largest."""
-    i = len(errors) - 1 - int(np.nanargmin(errors[::-1]))
-    return steps[i], errors[i]
+    """The step of the smallest typical error; of several, the largest.
+
+    Typical is the median over some third of a decade: a single error may be as small as you
+    like, where truncation and round-off happen to cancel.
+    """
+    reach = max(1, (len(steps) - 1) // 96)
+    windows = np.lib.stride_tricks.sliding_window_view(np.array(errors), 2 * reach + 1)
+    typical = np.median(windows, axis=1)
+    i = len(typical) - 1 - int(np.nanargmin(typical[::-1]))
+    return steps[i + reach], float(typical[i])
 
 
 def _at(h: float, error: float) -> str:

@@ -302,11 +302,18 @@ large_cofactors: Primitive = row(
     exact=lambda A, a: np.expand_dims(A.det(a), (-2, -1)) * np.swapaxes(A.inv(a), -1, -2),
 )
 
+
+def _half_log_of_square(S: Any, x: Any) -> Any:
+    """log |x|, unevaluated: SymPy would look for a sign through every term of a large `x`."""
+    square = S.Pow(x, 2, evaluate=False)
+    return S.Mul(S.Rational(1, 2), S.log(square, evaluate=False), evaluate=False)
+
+
 log_abs_det: Primitive = row(
     "log_abs_det",
     lambda a: np.linalg.slogdet(a)[1],
     (lambda g, y, a: np.expand_dims(g, (-2, -1)) * np.swapaxes(inv_or_nan(a), -1, -2),),
-    sympy=lambda S, a: _detwise(lambda m: S.log(S.Abs(_sympy_det(S, m))), a),
+    sympy=lambda S, a: _detwise(lambda m: _half_log_of_square(S, _sympy_det(S, m)), a),
     exact=lambda A, a: A.slogdet(a)[1],
 )
 
@@ -314,7 +321,7 @@ sign_of_det: Primitive = row(
     "sign_of_det",
     lambda a: np.linalg.slogdet(a)[0],
     Missing("piecewise constant: its derivative is zero"),
-    sympy=lambda S, a: _detwise(lambda m: S.sign(_sympy_det(S, m)), a),
+    sympy=lambda S, a: _detwise(lambda m: S.sign(_sympy_det(S, m), evaluate=False), a),
     exact=lambda A, a: A.slogdet(a)[0],
 )
 

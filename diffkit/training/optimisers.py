@@ -1,0 +1,115 @@
+"""How a gradient becomes a step: optimisers, and schedules of the learning rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from diffkit.errors import InvalidInput
+from diffkit.structure import Leaves
+
+Schedule = Callable[[int], float]
+"""The factor by which the learning rate is multiplied in epoch 0, 1, ..."""
+
+
+class Optimiser(Protocol):
+    """How a gradient becomes a step."""
+
+    def start(self, leaves: Leaves) -> Any:
+        """Return the state before the first step."""
+
+    def step(self, state: Any, gradient: Leaves, factor: float) -> tuple[Any, Leaves]:
+        """Return the new state, and what to add to the parameters, leaf by leaf."""
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Gradient descent, v ← μ v - η g, θ ← θ + v.
+
+    Attributes:
+        rate: the learning rate η.
+        momentum: μ, in [0, 1). Source: Polyak (1964).
+    """
+
+    rate: float = 0.1
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require_rate(self.rate)
+        _require_fraction("momentum", self.momentum)
+
+    def start(self, leaves: Leaves) -> Leaves:
+        return [np.zeros_like(leaf) for leaf in leaves]
+
+    def step(self, state: Leaves, gradient: Leaves, factor: float) -> tuple[Leaves, Leaves]:
+        pairs = zip(state, gradient, strict=True)
+        velocity = [self.momentum * v - factor * self.rate * g for v, g in pairs]
+        return velocity, velocity
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Steps scaled by running means of the gradient and of its square, entry by entry.
+
+    Source: Kingma and Ba, ICLR 2015, algorithm 1.
+    """
+
+    rate: float = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        _require_rate(self.rate)
+        _require_fraction("beta1", self.beta1)
+        _require_fraction("beta2", self.beta2)
+        if not 0 < self.epsilon < math.inf:
+            raise InvalidInput(f"epsilon={self.epsilon!r} must be positive and finite")
+
+    def start(self, leaves: Leaves) -> tuple[int, Leaves, Leaves]:
+        zeros = [np.zeros_like(leaf) for leaf in leaves]
+        return 0, zeros, zeros
+
+    def step(self, state: Any, gradient: Leaves, factor: float) -> tuple[Any, Leaves]:
+        count, means, squares = state
+        count += 1
+        a, b = self.beta1, self.beta2
+        means = [a * m + (1 - a) * g for m, g in zip(means, gradient, strict=True)]
+        squares = [b * s + (1 - b) * g * g for s, g in zip(squares, gradient, strict=True)]
+        rate = factor * self.rate / (1 - a**count)
+        moves = [
+            -rate * m / (np.sqrt(s / (1 - b**count)) + self.epsilon)
+            for m, s in zip(means, squares, strict=True)
+        ]
+        return (count, means, squares), moves
+
+
+def steps_down(every: int, factor: float) -> Schedule:
+    """Return the schedule that multiplies the rate by `factor` after each `every` epochs."""
+    if every < 1:
+        raise InvalidInput(f"every={every} must be positive")
+    return lambda epoch: float(factor ** (epoch // every))
+
+
+def cosine(epochs: int) -> Schedule:
+    """Return the schedule (1 + cos(π t / T)) / 2 of epoch t, falling from 1 to nearly 0.
+
+    Source: Loshchilov and Hutter, ICLR 2017.
+    """
+    if epochs < 1:
+        raise InvalidInput(f"epochs={epochs} must be positive")
+    return lambda epoch: (1 + math.cos(math.pi * min(epoch, epochs) / epochs)) / 2
+
+
+def _require_rate(rate: float) -> None:
+    if not 0 < rate < math.inf:
+        raise InvalidInput(f"the learning rate {rate!r} must be positive and finite")
+
+
+def _require_fraction(name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise InvalidInput(f"{name}={value!r} must lie in [0, 1)")
