@@ -48,7 +48,7 @@ def report(
     try:
         for part in ("figures", "data"):
             (folder / part).mkdir(parents=True, exist_ok=True)
-        with _advance(len(names), progress) as advance:
+        with _advance(names, progress) as advance:
             for chapter in _computed(names, quick, jobs):
                 for path, text in chapter.files().items():
                     _write(folder / path, text)
@@ -85,18 +85,32 @@ def _computed(names: Sequence[str], quick: bool, jobs: int) -> Iterable[Chapter]
 
 
 @contextmanager
-def _advance(total: int, progress: bool | None) -> Iterator[Callable[[], Any]]:
-    """A progress bar on standard error, or nothing; what it yields moves it on by one."""
+def _advance(names: Sequence[str], progress: bool | None) -> Iterator[Callable[[], Any]]:
+    """A progress bar on standard error, or nothing; what it yields moves it on to the next."""
     if not (sys.stderr.isatty() if progress is None else progress):
         yield lambda: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
 
-    columns = (TextColumn("chapters"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    waiting = iter([*names, "writing the page"])
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("chapters", total=total)
-        yield lambda: bar.advance(task)
+        task = bar.add_task(next(waiting), total=len(names))
+        yield lambda: bar.update(task, advance=1, description=next(waiting))
 
 
 def _present(folder: Path) -> tuple[list[Chapter], list[str]]:
