@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffkit import nn, problems, truth
+    from diffkit import nn, problems, training, truth
     from diffkit.backends.analytic import Analytic, register
     from diffkit.backends.finite import FiniteDifference
     from diffkit.backends.symbolic import Symbolic
@@ -91,6 +91,7 @@ __all__ = [
     "register",
     "report",
     "trace",
+    "training",
     "truth",
     "validate",
     "value_and_gradient",
@@ -136,7 +137,7 @@ _CONTENTS = {
     "validation": ("Validation", "validate"),
 }
 _HOMES = {name: module for module, names in _CONTENTS.items() for name in names}
-_MODULES = frozenset({"nn", "problems", "truth"})
+_MODULES = frozenset({"nn", "problems", "training", "truth"})
 
 
 def __getattr__(name: str) -> Any:

@@ -174,19 +174,35 @@ def softmax(x: Any) -> Any:
     return e / np.sum(e, axis=-1, keepdims=True)
 
 
+def softmax_complement(x: Any) -> Any:
+    """Return 1 - softmax(x), to the last digit where the softmax is nearly 1.
+
+    There it is the sum of the other entries; elsewhere the difference loses nothing.
+    """
+    s = softmax(x)
+    largest = np.arange(s.shape[-1]) == np.expand_dims(np.argmax(s, axis=-1), -1)
+    others = np.sum(np.where(largest, 0, s), axis=-1, keepdims=True)
+    return np.where(largest, others, 1 - s)
+
+
 def softmax_jacobian(x: Any) -> Any:
     """Return ∂s_i/∂x_j = s_i (δ_ij - s_j), of shape (*x.shape, *x.shape).
 
     Rows (everything before the last axis) are independent of each other.
     """
-    s = softmax(x)
-    return _row_blocks(s[..., :, None] * (np.eye(s.shape[-1]) - s[..., None, :]))
+    return _row_blocks(softmax(x)[..., :, None] * _log_softmax_blocks(x))
 
 
 def log_softmax_jacobian(x: Any) -> Any:
     """Return ∂(log s_i)/∂x_j = δ_ij - s_j, of shape (*x.shape, *x.shape)."""
+    return _row_blocks(_log_softmax_blocks(x))
+
+
+def _log_softmax_blocks(x: Any) -> Any:
+    """δ_ij - s_j for each row, of shape (*rows, K, K)."""
     s = softmax(x)
-    return _row_blocks(np.eye(s.shape[-1]) - s[..., None, :] * np.ones_like(s)[..., :, None])
+    same = np.eye(s.shape[-1], dtype=bool)
+    return np.where(same, softmax_complement(x)[..., None, :], -s[..., None, :])
 
 
 def _row_blocks(blocks: Any) -> Any:

@@ -20,6 +20,7 @@ from diffkit.nn.activations import (
     relu_derivative,
     sigmoid,
     softmax,
+    softmax_complement,
     softplus,
 )
 
@@ -127,12 +128,17 @@ def _log_likelihoods(outputs: Any, targets: Any) -> Any:
 
 
 def softmax_cross_entropy_gradient(outputs: Any, targets: Any) -> Any:
-    """Return (softmax(output) Σ_k t_k - t) / (batch size); Σ_k t_k is 1 for class numbers."""
-    probability, count = softmax(_checked(outputs)), _batch_size(outputs)
-    if np.shape(targets) == np.shape(outputs):
-        return (probability * np.sum(targets, axis=-1, keepdims=True) - targets) / count
-    _require_labels(outputs, targets)
-    return (probability - np.eye(outputs.shape[-1], dtype=outputs.dtype)[targets]) / count
+    """Return (s_j Σ_k t_k - t_j) / (batch size), s the softmax; Σ_k t_k is 1 for class numbers.
+
+    As s_j (Σ_k t_k - t_j) - t_j (1 - s_j), in which nothing cancels when s_j is nearly 1.
+    """
+    s = softmax(_checked(outputs))
+    if np.shape(targets) != np.shape(outputs):
+        _require_labels(outputs, targets)
+        own = np.equal(np.expand_dims(targets, -1), np.arange(np.shape(outputs)[-1]))
+        targets = own.astype(outputs.dtype)
+    others = np.sum(targets, axis=-1, keepdims=True) - targets
+    return (s * others - targets * softmax_complement(outputs)) / _batch_size(outputs)
 
 
 def logistic_loss(outputs: Any, targets: Any) -> Any:

@@ -117,8 +117,14 @@ def batch_sum(delta: Any) -> Any:
 
 
 def through_softmax(s: Any, adjoint: Any) -> Any:
-    """The adjoint before a softmax along the last axis, from the one after it."""
-    return s * (adjoint - np.sum(s * adjoint, axis=-1, keepdims=True))
+    """The adjoint before a softmax along the last axis, from the one after it.
+
+    s_j (g_j - Σ_i s_i g_i), where a common shift of all g changes nothing, as Σ s_i = 1. With
+    the g of the largest s shifted to 0, nothing cancels when that s is nearly 1.
+    """
+    largest = np.expand_dims(np.argmax(s, axis=-1), -1)
+    shifted = adjoint - np.take_along_axis(adjoint, largest, axis=-1)
+    return s * (shifted - np.sum(s * shifted, axis=-1, keepdims=True))
 
 
 def share_of_maxima(x: Any, axes: tuple[int, ...]) -> Any:
