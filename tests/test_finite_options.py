@@ -142,6 +142,52 @@ def test_near_a_kink_the_slope_is_that_of_the_side(distance: float) -> None:
         assert abs(result.value - math.copysign(1, x - 1)) <= result.error < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("f", "order", "half_jump"),
+    [
+        (lambda x: x * np.abs(x), 2, 2.0),
+        (lambda x: np.maximum(x, 0) ** 2, 2, 1.0),
+        (lambda x: np.sin(x) + x * np.abs(x), 2, 2.0),
+        (lambda x: np.where(x > 0, x**2, 3 * x**2), 2, 2.0),
+        (lambda x: np.maximum(x, 0) ** 3, 3, 3.0),
+        (lambda x: np.abs(x) ** 3, 3, 6.0),
+        (np.abs, 3, math.inf),
+    ],
+)
+def test_a_higher_derivative_that_differs_on_the_two_sides_is_a_kink(
+    f: Any, order: int, half_jump: float
+) -> None:
+    with pytest.warns(errors.DiffkitWarning, match=r"kink, error about") as caught:
+        derivative(f, 0.0, order=order, backend="finite")
+    assert f"error about {half_jump:.1e}" in str(caught[0].message)
+
+
+def test_the_diagonal_of_a_hessian_sees_kinks() -> None:
+    with pytest.warns(errors.DiffkitWarning, match=r"x\[1\] and x\[1\] \(kink"):
+        hessian(
+            lambda x: x[0] ** 2 + np.maximum(x[1], 0) ** 2, np.array([1.0, 0.0]), backend="finite"
+        )
+
+
+@given(a=st.floats(-2, 2), b=st.floats(0.2, 3), x=st.floats(-2, 2), order=st.sampled_from([2, 3]))
+@settings(deadline=None, max_examples=30)
+def test_smooth_higher_derivatives_are_no_kinks(a: float, b: float, x: float, order: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", errors.DiffkitWarning)
+        found = derivative(
+            lambda x: a * np.sin(b * x) + np.exp(x), x, order=order, backend="finite"
+        )
+    inner = -math.sin(b * x) if order == 2 else -math.cos(b * x)
+    assert found == pytest.approx(a * b**order * inner + math.exp(x), rel=1e-4, abs=1e-4)
+
+
+def test_one_sided_schemes_give_the_slope_of_their_side() -> None:
+    for scheme, slope in (("forward", 1.0), ("backward", -1.0)):
+        result = prepare(np.abs, 0.0, backend=FiniteDifference(scheme)).estimate(0.0)
+        assert result.status == {"x": "converged"}
+        assert abs(result.value - slope) <= result.error < 1e-12
+
+
 # ------------------------------------------------------------------------------- batches
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,36 @@ def test_the_same_seed_draws_the_same_sample() -> None:
     p = parameters(np.float32)
     assert truth.sample(loss, p).enclosures == truth.sample(loss, p).enclosures
     assert truth.sample(loss, p).entries != truth.sample(loss, p, seed=1).entries
+
+
+def test_the_derivative_along_a_tangent_is_what_the_entries_add_up_to() -> None:
+    x, v = np.array([0.5, -1.5, 2.0]), np.array([1e-3, 0.0, -3.0])
+
+    def f(x: Any) -> Any:
+        return np.stack([np.prod(x), np.sum(np.exp(x))])
+
+    along, full = truth.jvp(f, x, v), truth.jacobian(f, x)
+    assert along.certified
+    assert along.entries == ("f(x)[0]", "f(x)[1]")
+    for k in range(2):
+        parts = [full.enclosures[3 * k + i] for i in range(3)]
+        total = sum(Fraction(v[i]) * e.midpoint for i, e in enumerate(parts) if e is not None)
+        enclosure = along.enclosures[k]
+        assert enclosure is not None
+        assert abs(enclosure.midpoint - total) < Fraction(1, 10**20)
+    assert along.value == pytest.approx(dk.jvp(f, x, v), rel=1e-14)
+
+
+def test_a_tangent_into_a_corner_has_two_sides() -> None:
+    along = truth.jvp(lambda x: np.maximum(x[0], x[1]), np.ones(2), np.array([1.0, -2.0]))
+    assert list(along.kinks.values()) == [(-2.0, 1.0)]
+    assert not along.smooth
+
+
+@pytest.mark.parametrize("tangent", [np.zeros(2), np.ones(3), np.array([np.inf, 1.0])])
+def test_a_tangent_that_leads_nowhere_is_refused(tangent: Any) -> None:
+    with pytest.raises(errors.InvalidInput, match="tangent"):
+        truth.jvp(np.sum, np.ones(2), tangent)
 
 
 def test_kinks_are_reported_with_both_sides() -> None:

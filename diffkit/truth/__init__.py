@@ -12,7 +12,15 @@ a lower precision inside `f` count as the identity, which the result's note says
 
 from __future__ import annotations
 
-from diffkit.truth.operators import Truth, derivative, gradient, hessian, jacobian, value
+from diffkit.truth.operators import (
+    Truth,
+    derivative,
+    gradient,
+    hessian,
+    jacobian,
+    jvp,
+    value,
+)
 from diffkit.truth.samples import Plan, SampledTruth, plan, sample
 
 __all__ = [
@@ -23,6 +31,7 @@ __all__ = [
     "gradient",
     "hessian",
     "jacobian",
+    "jvp",
     "plan",
     "sample",
     "value",

@@ -146,6 +146,25 @@ def hessian(f: Function, *arguments: Any, wrt: Positions = 0) -> Truth:
     return _pairs(study, layout, layout, lambda i, j: found[i, j], order=2)
 
 
+def jvp(f: Function, x: Any, tangent: Any, *data: Any, wrt: Positions = 0) -> Truth:
+    """Return the derivative along a tangent (in the structure of `x`), shaped like `f(x)`.
+
+    Raises:
+        InvalidInput: the tangent has another structure than `x`, is zero or not finite.
+        TruthUnavailable: see `gradient`.
+    """
+    study = study_of(f, (x, *data), wrt)
+    layout = study.point.layout
+    speeds = [v for leaf in layout.flatten(tangent, "tangent") for v in np.ravel(leaf)]
+    if not np.all(np.isfinite(speeds)) or not np.any(speeds):
+        raise InvalidInput("the tangent must be finite, and not zero")
+    exact = [Fraction(*v.as_integer_ratio()) for v in speeds]
+    direction = tuple((i, speed) for i, speed in enumerate(exact) if speed)
+    rows = study.output_layout
+    found = study.entries([(Fraction(1), direction)], 1, _entry_dtypes(rows))
+    return _truth(study, rows.entry_names(), found, rows.restore, rows)
+
+
 def study_of(f: Function, arguments: tuple[Any, ...], wrt: Positions) -> Study:
     if not callable(f):
         raise InvalidInput(f"the function is of type {type(f).__name__}, not callable")

@@ -187,8 +187,6 @@ class _Prepared(Prepared):
         task = self._task(point)
         self._require_scalar(task.output)
         axes, names = entries(point, task.dtype), point.layout.entry_names()
-        if len(axes) > 1:
-            task.pace(axes)
         pairs = [(i, j) for i in range(len(axes)) for j in range(i + 1)]
         found = task.checked(
             task.mixed([(axes[i], axes[j]) for i, j in pairs]),
@@ -207,7 +205,6 @@ class _Prepared(Prepared):
             return task.output, point.layout.zeros()
         length, along = line(point, tangents, task.dtype)
         axes, names = entries(point, task.dtype), point.layout.entry_names()
-        task.pace([*axes, along])
         found = task.checked(task.mixed([(axis, along) for axis in axes]), names)
         return task.output, _shaped(length * found[:, 0], point.layout)
 

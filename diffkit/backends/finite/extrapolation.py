@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from diffkit.backends.finite.corners import corners
 from diffkit.backends.finite.probe import CLEAR, NOISE, Probe, probe
 from diffkit.backends.finite.quotients import LineQuotient, Quotient, Sample
 from diffkit.backends.finite.table import Table
@@ -25,8 +26,9 @@ PATIENCE = 6  # rows without any agreement before the step goes to the size of x
 WORSE = 4  # rows after a tolerable entry that, bringing nothing better, end the search
 AGREEMENT = 0.1  # relative error below which an entry shows that the steps are small enough
 DIVERGENCE = 4  # successive growths by one power of 1/h that are taken for an infinite slope
-WIDE = 8.0  # the step, in units, at which a constant function must be constant too
+WIDE = (1.0, 8.0, 1e3)  # the steps, in units, at which a constant function must not change
 CLOSE = 8.0  # the step of a probe is eps**0.4 times so many times the last step that helped
+COARSE = 1e-12  # for an eps above that it is eps**0.5 times that, or it would not be close
 NOISY = 1e3  # times the rounding of f above which its noise is more than rounding
 
 
@@ -124,6 +126,7 @@ class Search:
             meter.lines(int(np.count_nonzero(~self.live)), len(self.live))
             steps = np.where(self.live, self._next(steps), steps)
         self._recognise_constants()
+        self._compare_sides()
         return self._limit()
 
     # ------------------------------------------------------------------ one row
@@ -238,18 +241,19 @@ class Search:
     def _examined(self, finished: Array, steps: Array) -> Array:
         """Probe lines that are about to finish, or find no end; those which must go on."""
         none = np.zeros(len(finished), bool)
-        if not isinstance(self.quotient, LineQuotient):
+        midway = self.live & (self.rows == PATIENCE + 1)
+        if not isinstance(self.quotient, LineQuotient) or not (finished | midway).any():
             return none
         eps = np.max(self.quotient.eps, axis=1, initial=0.0)
         last = self.reached.min(axis=1)
         last = np.where(np.isfinite(last), last, steps)
-        near = eps**0.4 * CLOSE * last
+        near = eps ** np.where(eps > COARSE, 0.5, 0.4) * CLOSE * last
         near = np.maximum(near, 1024 * eps * self.quotient.lines.size)
         close = near * 8 < last
         due = finished & close & (self.probed > 1e-3 * last)
         due &= np.isfinite(self.error).any(axis=1)
         lasting = (self._agreeing() | self.suspect).any(axis=1)
-        due |= self.live & (self.rows == PATIENCE + 1) & close & lasting
+        due |= midway & close & lasting
         if not due.any():
             return none
         believed = np.where(np.isfinite(self.error), self.value, 0)
@@ -319,10 +323,29 @@ class Search:
         flat = self.flat & self.seen & (self.rows >= 3)[:, np.newaxis]
         if not flat.any():
             return
-        wide = self.quotient.sampled(WIDE * self.quotient.unit, np.asarray(flat.any(axis=1)))
-        constant = flat & (wide.flat | ~np.isfinite(wide.value)) & wide.made[:, np.newaxis]
+        constant = flat
+        for times in WIDE:
+            wide = self.quotient.sampled(
+                times * self.quotient.unit, np.asarray(constant.any(axis=1))
+            )
+            constant &= wide.flat
         self.truncation = np.where(constant, 0, self.truncation)
         self.roundoff = np.where(constant, 0, self.roundoff)
+
+    def _compare_sides(self) -> None:
+        """A central difference of a higher derivative does not see that its sides differ."""
+        quotient = self.quotient
+        if not isinstance(quotient, LineQuotient) or quotient.derivative == 1:
+            return
+        steps = self.reached.min(axis=1)
+        chosen = np.isfinite(steps) & np.isfinite(self.error).any(axis=1) & ~self.unseen
+        if not quotient.formula.central or not chosen.any():
+            return
+        jump, made = corners(quotient, np.where(chosen, steps, quotient.unit), chosen)
+        self.unseen |= chosen & ~made
+        corner = (jump != 0) & (self._trustworthy() | self._agreeing())
+        self.kink |= corner
+        self.truncation = np.where(corner, abs(jump) / 2, self.truncation)
 
     def _limit(self) -> Limit:
         missing = ~np.isfinite(self.error)

@@ -126,6 +126,12 @@ class Bundle:
         return None if self._simple is None else self._simple[lines] + steps
 
     @cached_property
+    def places(self) -> Array:
+        """For each line that moves one number: which leaf holds it, and where."""
+        found = [(d.leaves[0], d.position) for d in self.directions if isinstance(d, Entry)]
+        return np.array(found, int).reshape(-1, 2).T
+
+    @cached_property
     def _simple(self) -> Array | None:
         """The numbers that move, where each line moves one in the working precision."""
         plain = all(isinstance(d, Entry) and d.x.dtype == d.dtype for d in self.directions)
@@ -162,9 +168,7 @@ class Places:
             places = [self[i] for i in chosen]
             return [np.stack([p[k] for p in places]) for k in range(len(self._leaves))]
         stacked = [np.repeat(leaf[np.newaxis], len(chosen), axis=0) for leaf in self._leaves]
-        moving = [self._bundle.directions[i] for i in self._lines[chosen]]
-        which = np.array([direction.leaves[0] for direction in moving])
-        position = np.array([getattr(direction, "position", 0) for direction in moving])
+        which, position = self._bundle.places[:, self._lines[chosen]]
         for k, leaf in enumerate(stacked):
             here = np.flatnonzero(which == k)
             leaf.reshape(len(chosen), -1)[here, position[here]] = self._numbers[chosen[here]]

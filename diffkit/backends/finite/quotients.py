@@ -214,7 +214,7 @@ Quotient = LineQuotient | MixedQuotient
 
 def within_budget(sampler: Sampler, wanted: Array, counts: Array) -> Array:
     """Return the wanted lines, first ones first, that the budget has evaluations for."""
-    if sampler.affordable(int(counts[wanted].sum())):
+    if sampler.unlimited or sampler.affordable(int(counts[wanted].sum())):
         return wanted
     total = np.cumsum(np.where(wanted, counts, 0))
     return np.asarray(wanted & np.array([sampler.affordable(int(n)) for n in total]))
@@ -238,9 +238,9 @@ def _flat(sampler: Sampler, values: Array) -> Array:
 
 def _coincide(offsets: Array, nodes: Array) -> Array:
     """Whether rounding put two nodes of a line on one point, or one on the point itself."""
-    ordered = np.sort(offsets, axis=1)
-    same = np.any(ordered[:, 1:] == ordered[:, :-1], axis=1)
-    return np.asarray(same | np.any((offsets == 0) & (nodes != 0), axis=1))
+    lost = (offsets == 0) & (nodes != 0)
+    same = offsets[:, 1:] == offsets[:, :-1]  # nodes are in order, and rounding keeps it
+    return np.asarray(lost.any(axis=1) | same.any(axis=1))
 
 
 def _weights_at(offsets: Array, derivative: int, dtype: Any) -> list[Any]:

@@ -78,6 +78,11 @@ class Sampler:
         moved = max((_eps(self.point.layout.leaves[k].dtype) for k in leaves), default=0.0)
         return np.asarray(np.maximum(self._output_eps, moved))
 
+    @property
+    def unlimited(self) -> bool:
+        """Whether there is no budget."""
+        return self._last is None
+
     def affordable(self, evaluations: int) -> bool:
         """Whether the budget leaves that many evaluations."""
         if self.options.vectorized and not self._batch_checked:

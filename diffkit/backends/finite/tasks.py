@@ -98,6 +98,7 @@ class Task:
         found = self.along(straight, 2) if straight else None
         if not crossed:
             return found if found is not None else self._limit(build, 0)
+        self.pace(crossed)
         others = self._limit(build, len(crossed))
         if found is None:
             return others
@@ -131,14 +132,15 @@ class Task:
             confirm(slope, reference, i, self.sampler, direction, name)
         return found
 
-    def pace(self, directions: Sequence[Direction]) -> None:
+    def pace(self, pairs: Sequence[tuple[Direction, Direction]]) -> None:
         """Bring each line's unit step to the scale on which its first derivative converged.
 
         A mixed derivative takes steps along two lines at once, and they may need very different
         ones. At steps that are not adaptive there is nothing to do.
         """
-        if self.options.step != "adaptive" or not directions:
+        if self.options.step != "adaptive":
             return
+        directions = list({id(line): line for pair in pairs for line in pair}.values())
         steps = self.along(directions).step
         if steps is None:
             return
