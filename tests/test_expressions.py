@@ -322,7 +322,7 @@ HOSTILE = {
     "x and y": "condition stands",
     "not x > 0": "condition stands",
     "x > (y > 0)": "condition stands",
-    "1 + not x": "invalid|condition",
+    "1 + not x": "invalid|condition|parenthesized",
 }  # fmt: skip
 
 
