@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -178,7 +180,8 @@ def test_the_compiled_code_holds_generated_names_only() -> None:
     graph = trace(lambda p: np.sin(p["exec('boom')"]) * 0.1, {"exec('boom')": 1.0})
     program = to_sympy(graph, [], budget=100)
     groups = {"x": program.inputs, "b": list(program.bound)}
-    code = compiled(program.shared, groups, program.outputs[0])
+    definitions = program.shared.reachable(program.outputs[0])
+    code = compiled(definitions, groups, program.outputs[0])
     assert "boom" not in code.source
     assert "0.1" not in code.source
     assert code(np.dtype(np.float64), [np.float64(2.0)], [0.1]) == (np.sin(2.0) * 0.1,)
@@ -198,8 +201,8 @@ def test_simplify_changes_what_is_shown_and_not_what_is_computed() -> None:
     def f(x: Any) -> Any:
         return np.sin(x) ** 2 + np.cos(x) ** 2
 
-    assert prepared(f, 0.3, simplify=True).expression == 0
-    assert prepared(f, 0.3).derivative(0.3) == prepared(f, 0.3, simplify=True).derivative(0.3)
+    assert prepared(f, 0.3, simplify="full").expression == 0
+    assert prepared(f, 0.3).derivative(0.3) == prepared(f, 0.3, simplify="full").derivative(0.3)
 
 
 def test_expressions_come_in_the_structure_of_the_derivative() -> None:
@@ -592,17 +595,85 @@ def test_determinant_has_its_cofactors(n: int) -> None:
     np.testing.assert_allclose(gradient(np.linalg.det, a), expected, rtol=1e-11)
 
 
-def test_systems_are_solved_or_refused_where_a_pivot_fails() -> None:
-    def f(a: Any) -> Any:
-        return np.sum(np.linalg.solve(a, np.ones(5)))
+def sum_of_solution(a: Any) -> Any:
+    return np.sum(np.linalg.solve(a, np.ones(5)))
 
+
+def test_systems_are_solved_with_the_pivots_of_the_recording() -> None:
     a = np.random.default_rng(5).normal(size=(5, 5))
-    inverse = np.linalg.inv(a)
-    expected = -np.outer(inverse.sum(axis=0), inverse.sum(axis=1))
-    np.testing.assert_allclose(gradient(f, a), expected, rtol=1e-10)
-    a[0, 0] = 1e-17
+    for corner in (a[0, 0], 1e-17, 0.0):
+        a[0, 0] = corner
+        inverse = np.linalg.inv(a)
+        expected = -np.outer(inverse.sum(axis=0), inverse.sum(axis=1))
+        np.testing.assert_allclose(gradient(sum_of_solution, a), expected, rtol=1e-10)
+
+
+def test_systems_are_refused_where_those_pivots_fail() -> None:
+    a = np.eye(5) + 0.1
+    p = prepared(sum_of_solution, a)
+    np.testing.assert_allclose(p.gradient(a), -np.full((5, 5), 1 / 1.5**2), rtol=1e-13)
     with pytest.raises(dk.UnsupportedOperation, match="digits"):
-        gradient(f, a)
+        p.gradient(np.roll(a, 1, axis=0) - 0.1)
+
+
+@pytest.mark.parametrize("rank", [3, 4, 5])
+def test_determinants_of_singular_matrices(rank: int) -> None:
+    a = np.zeros((5, 5))
+    a[np.arange(rank), np.arange(rank)[::-1]] = 2.0
+    expected = np.zeros((5, 5))
+    for i, j in np.ndindex(5, 5):
+        minor = np.delete(np.delete(a, i, axis=0), j, axis=1)
+        expected[i, j] = (-1) ** (i + j) * np.linalg.det(minor)
+    np.testing.assert_allclose(gradient(np.linalg.det, a), expected, rtol=1e-13)
+
+
+def test_a_determinant_that_no_short_formula_has() -> None:
+    with pytest.raises(dk.ExpressionTooLarge, match="nearly singular"):
+        gradient(np.linalg.det, np.zeros((12, 12)))
+
+
+def gaussian_process(n: int) -> Any:
+    """The negative log-likelihood of ones, by length scale and noise (constant left out)."""
+    places = np.linspace(0, 1, n)
+    squares = (places[:, None] - places[None, :]) ** 2
+    y = np.ones(n)
+
+    def f(t: Any) -> Any:
+        kernel = np.exp(-squares / (2 * t[0] ** 2)) + t[1] * np.eye(n)
+        return (y @ np.linalg.solve(kernel, y) + np.linalg.slogdet(kernel)[1]) / 2
+
+    return f
+
+
+@pytest.mark.parametrize("n", [3, 8, 12])
+def test_likelihood_of_a_gaussian_process_does_not_swell(n: int) -> None:
+    places = np.linspace(0, 1, n)
+    squares = (places[:, None] - places[None, :]) ** 2
+    scale, noise = 0.5, 0.1
+    smooth = np.exp(-squares / (2 * scale**2))
+    inverse = np.linalg.inv(smooth + noise * np.eye(n))
+    inner = inverse - np.outer(inverse.sum(axis=0), inverse.sum(axis=0))
+    expected = [np.sum(inner * smooth * squares) / scale**3 / 2, np.trace(inner) / 2]
+    p = prepared(gaussian_process(n), np.array([scale, noise]))
+    np.testing.assert_allclose(p.gradient(np.array([scale, noise])), expected, rtol=1e-11)
+    assert p.cost.operations < 5 * n**3
+
+
+@pytest.mark.parametrize("n", [5, 12])
+@pytest.mark.parametrize(
+    ("f", "expected"),
+    [
+        (lambda a: np.linalg.slogdet(a)[1], lambda a: np.linalg.inv(a).T),
+        (lambda a: np.sum(np.linalg.inv(a)), lambda a: -np.outer(*2 * [np.linalg.inv(a).sum(0)])),
+        (
+            lambda a: np.sum(np.log(np.diagonal(np.linalg.cholesky(a)))),
+            lambda a: np.tril(np.linalg.inv(a)) - np.diag(np.diag(np.linalg.inv(a))) / 2,
+        ),
+    ],
+)
+def test_linear_algebra_of_many_rows(f: Any, expected: Any, n: int) -> None:
+    a = np.eye(n) * n + 1 / (1 + np.add.outer(np.arange(n), np.arange(n)))
+    np.testing.assert_allclose(gradient(f, a), expected(a), rtol=1e-11, atol=1e-15)
 
 
 def test_product_of_many_factors_stays_linear() -> None:
@@ -736,3 +807,196 @@ def test_a_single_sample_of_a_network_is_written_with_its_data_as_symbols() -> N
     p = prepared(network.loss, P, np.ones((4, 2)), np.ones((4, 1)))
     names = {str(s) for s in p.function_expression.free_symbols}
     assert names == {"layer1_W_0_0", "layer1_W_1_0", "layer1_b_0", "X_0_0", "X_0_1", "y_0_0"}
+
+
+# ---------------------------------------------------------------------- forms
+
+
+def bump(x: Any) -> Any:
+    return np.sin(x[0] * x[1]) * np.exp(-(x[0] ** 2)) + np.sqrt(x[1])
+
+
+def test_the_form_is_picked_by_size_and_told() -> None:
+    assert prepared(lambda x: 3 * x**2, 1.0).form == "expanded"
+    assert prepared(logistic_map(4), 0.2).form == "expanded"
+    assert prepared(logistic_map(20), 0.2).form == "shared"
+    assert prepared(np.tanh, 0.2).form == "shared"  # 1 - tanh² would lose digits
+    assert prepared(lambda x: np.sqrt(x) ** 2, 0.2).form == "shared"
+    assert prepared(np.tanh, 0.2, form="expanded").form == "expanded"
+
+
+def test_both_forms_agree_on_every_operator() -> None:
+    at, v = np.array([0.7, 1.3]), np.array([2.0, -1.0])
+    shared, expanded = (prepared(bump, at, form=form) for form in ("shared", "expanded"))
+    for operator in ("gradient", "jacobian", "hessian"):
+        got, expected = getattr(expanded, operator)(at), getattr(shared, operator)(at)
+        np.testing.assert_allclose(got, expected, rtol=1e-13)
+    np.testing.assert_allclose(expanded.hvp(at, v), shared.hvp(at, v), rtol=1e-13)
+    curve = prepared(lambda x: np.sin(x) / x, 0.5, form="expanded")
+    t = sp.Rational(1, 2)
+    for order in (1, 2, 3):
+        exact = float(sp.diff(sp.sin(X) / X, X, order).subs(X, t).evalf(30))
+        assert curve.derivative(0.5, order=order) == pytest.approx(exact, rel=1e-12)
+
+
+@pytest.mark.parametrize("x", [-2.0, 0.5, 3.0])
+def test_branches_and_steps_in_the_expanded_form(x: float) -> None:
+    def f(t: Any) -> Any:
+        return np.where(t > 1, t**2, np.abs(t)) + np.floor(t / 4) * t
+
+    p = prepared(f, x, form="expanded")
+    assert p.derivative(x) == prepared(f, x, form="shared").derivative(x)
+
+
+def test_ties_are_refused_in_the_expanded_form() -> None:
+    p = prepared(lambda x: np.floor(x) * x, 1.5, form="expanded")
+    assert p.derivative(1.5) == 1.0
+    with pytest.raises(dk.UnsupportedOperation, match="where x equals floor"):
+        p.derivative(2.0)
+
+
+def test_the_expanded_form_is_refused_before_it_is_written() -> None:
+    with pytest.raises(dk.ExpressionTooLarge, match="form='shared'"):
+        prepared(logistic_map(60), 0.2, form="expanded").derivative(0.2)
+
+
+@pytest.mark.parametrize("how", ["together", "factor", "full"])
+def test_simplified_forms(how: str) -> None:
+    p = prepared(lambda x: (x + 1) ** 3 - x**3, 0.5, form="expanded", simplify=how)
+    assert sp.expand(p.expression - (6 * X + 3)) == 0
+    assert p.derivative(0.5) == pytest.approx(6.0, rel=1e-15)
+    if how != "together":
+        assert sp.count_ops(p.expression) <= 2
+
+
+def test_simplification_is_ended_when_its_time_is_over() -> None:
+    p = prepared(lambda x: np.sin(x), 0.5, simplify="full", max_seconds=1e-3)
+    with pytest.raises(dk.ExpressionTooLarge, match="max_seconds"):
+        _ = p.expression
+    assert p.derivative(0.5) == np.cos(0.5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"form": "array"}, {"simplify": True}, {"max_seconds": 0}, {"max_seconds": "1"}],
+)
+def test_bad_options(options: Any) -> None:
+    with pytest.raises(dk.InvalidInput, match=next(iter(options))):
+        Symbolic(**options)
+
+
+def test_a_derivation_that_was_broken_off_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    p = prepared(bump, np.array([0.7, 1.3]), form="shared")
+
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sp, "diff", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            p.gradient(np.array([0.7, 1.3]))
+    expected = gradient(bump, np.array([0.7, 1.3]))
+    np.testing.assert_array_equal(p.gradient(np.array([0.7, 1.3])), expected)
+
+
+def test_an_order_beyond_the_budget_leaves_the_lower_ones() -> None:
+    p = prepared(lambda x: np.sin(x) * np.exp(x), 0.5, max_operations=60)
+    with pytest.raises(dk.ExpressionTooLarge):
+        p.derivative(0.5, order=9)
+    assert p.derivative(0.5) == pytest.approx(np.exp(0.5) * (np.sin(0.5) + np.cos(0.5)), rel=1e-15)
+
+
+# ---------------------------------------------------------------------- source
+
+
+def with_branches(x: Any, c: Any) -> Any:
+    first = np.sum(c * np.sin(x)) + 0.1 * x[0] ** 3 / 7
+    second = np.where(x[1] > 0, np.maximum(x[0], x[1]) * np.floor(3 * x[0]), x[1] % x[0])
+    return np.array([first, second, np.sign(x[0]) * np.tanh(x[1])])
+
+
+AT = np.array([0.7, 1.3]), np.array([2.0, 3.0])
+
+
+@pytest.mark.parametrize("form", ["shared", "expanded"])
+def test_python_source_computes_the_jacobian(form: str) -> None:
+    p = prepared(with_branches, *AT, form=form)
+    namespace: dict[str, Any] = {}
+    exec(p.source(), namespace)
+    for x in (AT[0], np.array([0.3, -1.4]), np.array([-0.7, 0.4])):
+        got = namespace["derivative"](x, list(p.constants.values()))
+        np.testing.assert_allclose(got, p.jacobian(x, AT[1]), rtol=1e-14)
+
+
+@pytest.mark.parametrize("language", ["python", "c", "latex", "mathematica"])
+def test_source_holds_generated_names_only(language: str) -> None:
+    p = prepared(lambda q: np.sin(q["boom"]) * 0.1 + q["W"] ** 2, {"boom": 1.0, "W": 2.0})
+    text = p.source(language)
+    assert "boom" not in text
+    assert "W" not in text
+    assert "0.1" not in text
+
+
+def test_source_of_a_product_in_each_language() -> None:
+    p = prepared(lambda x: x[0] ** 3 * x[1], np.ones(2), form="expanded")
+    assert "result[0] = 3.0*pow(x[0], 2.0)*x[1];" in p.source("c")
+    assert r"\partial_{0} f_{0} &= 3 x_{0}^{2} x_{1}" in p.source("latex")
+    assert "{{3*x[[1]]^2*x[[2]], x[[1]]^3}}" in p.source("mathematica")
+    assert "result[0, 1] = x[0]**3" in p.source("python")
+
+
+def test_c_divides_floating_point_numbers_and_takes_remainders_as_numpy_does() -> None:
+    text = prepared(lambda x: x / (2 + np.sign(x)) + (x % 3) * x, 1.5, form="expanded").source("c")
+    assert "2.0" in text
+    assert "fmod" not in text
+
+
+def test_an_unknown_language() -> None:
+    with pytest.raises(dk.InvalidInput, match="python, c, latex, mathematica"):
+        prepared(np.sin, 1.0).source("fortran")
+
+
+# ---------------------------------------------------------------------- threads and outside state
+
+
+def test_several_threads_derive_at_once() -> None:
+    def f(x: Any) -> Any:
+        return np.sum(np.sin(x) ** 2) if x[0] > 0 else np.prod(np.cos(x))
+
+    points = [np.array([s, 0.5, 1.0]) for s in (-1.0, 1.0)] * 8
+    p = prepared(f, points[0])
+    with ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(lambda x: (p.gradient(x), p.hessian(x)), points))
+    for x, (g, h) in zip(points, got, strict=True):
+        np.testing.assert_allclose(g, gradient(f, x), rtol=1e-14)
+        np.testing.assert_allclose(h, dk.hessian(f, x, backend="tape"), rtol=1e-12, atol=1e-14)
+    assert p.cost.evaluations >= 32
+
+
+class Holder:
+    scale = 2.0
+
+
+def test_objects_given_as_data_are_watched() -> None:
+    holder = Holder()
+    p = prepared(lambda x, other: other.scale * x**2, 3.0, holder)
+    assert p.derivative(3.0, holder) == 12.0
+    holder.scale = 5.0
+    assert p.derivative(3.0, holder) == 30.0
+
+
+def test_an_array_outside_that_is_written_to_is_seen() -> None:
+    weights = np.ones(2)
+    p = prepared(lambda x: np.sum(weights * x**2), np.ones(2))
+    np.testing.assert_array_equal(p.gradient(np.ones(2)), [2.0, 2.0])
+    weights[1] = 4.0
+    np.testing.assert_array_equal(p.gradient(np.ones(2)), [2.0, 8.0])
+
+
+def test_prepared_functions_can_be_pickled() -> None:
+    p = pickle.loads(pickle.dumps(prepared(bump, np.array([0.7, 1.3]))))
+    with pytest.raises(dk.UnsupportedOperation, match="unpickled"):
+        _ = p.expression
+    got = p.gradient(np.array([0.7, 1.3]))
+    np.testing.assert_array_equal(got, gradient(bump, np.array([0.7, 1.3])))
+    assert p.form == "shared"
