@@ -98,7 +98,9 @@ class Shared:
                     waiting.append(self.definitions[symbol])
         return {s: e for s, e in self.definitions.items() if s in needed}
 
-    def expanded(self, expressions: Sequence[Expression], limit: int) -> list[Expression]:
+    def expanded(
+        self, expressions: Sequence[Expression], limit: int, way_out: str = "use backend='tape'"
+    ) -> list[Expression]:
         """The expressions as trees in the inputs and bound symbols alone.
 
         Raises:
@@ -108,10 +110,10 @@ class Shared:
         trees: dict[Symbol, Expression] = {}
         for symbol, definition in self.reachable(expressions).items():
             sizes[symbol] = tree_operations(definition, sizes)
-            require_budget(sizes[symbol], limit, "written out, one of its subexpressions")
+            require_budget(sizes[symbol], limit, "written out, a part of it", way_out)
             trees[symbol] = definition.xreplace(trees)
         for expression in expressions:
-            require_budget(tree_operations(expression, sizes), limit, "written out, it")
+            require_budget(tree_operations(expression, sizes), limit, "written out, it", way_out)
         return [expression.xreplace(trees) for expression in expressions]
 
     def _classify(self, symbol: Symbol, expression: Expression) -> None:
@@ -145,7 +147,9 @@ def tree_operations(expression: Expression, sizes: Mapping[Symbol, int]) -> int:
     )
 
 
-def require_budget(operations: int, budget: int, what: str) -> None:
+def require_budget(
+    operations: int, budget: int, what: str, way_out: str = "use backend='tape'"
+) -> None:
     """Refuse what is too large.
 
     Raises:
@@ -154,6 +158,5 @@ def require_budget(operations: int, budget: int, what: str) -> None:
     if operations > budget:
         raise ExpressionTooLarge(
             f"the symbolic derivative is too large: {what} has at least {operations} operations, "
-            f"and the budget is {budget}; use backend='tape', or raise "
-            "Symbolic(max_operations=...)"
+            f"and the budget is {budget}; {way_out}, or raise Symbolic(max_operations=...)"
         )

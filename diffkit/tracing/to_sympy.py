@@ -23,6 +23,7 @@ from diffkit.errors import DiffkitError, ExpressionTooLarge, UnsupportedOperatio
 from diffkit.tracing.graph import Graph, Missing, Node, Same
 from diffkit.tracing.locations import Location
 from diffkit.tracing.shared_expressions import Expression, Shared, Symbol
+from diffkit.tracing.stepwise import Stepwise
 
 LONGEST_NUMERATOR: Final = 2**20
 LONGEST_DENOMINATOR: Final = 2**10
@@ -206,7 +207,10 @@ class _Conversion:
                 return _entrywise(named, arguments, {})
             if primitive.elementwise:
                 return _entrywise(lambda *a, **k: rule(sp, *a, **k), arguments, node.static)
-            return _object_array(rule(sp, *arguments, **node.static))
+            steps = Stepwise(self.shared, _values(node, arguments))
+            result = _object_array(rule(steps, *arguments, **node.static))
+            self.delicate |= steps.has_pivots
+            return result
         except DiffkitError:
             raise
         except (ArithmeticError, AttributeError, NotImplementedError, TypeError, ValueError) as e:
@@ -277,6 +281,16 @@ def _needed(wanted: Sequence[Node], known: Mapping[int, Any]) -> list[Node]:
         if node.depends or moved:
             waiting.extend(node.inputs)
     return [found[index] for index in sorted(found)]
+
+
+def _values(node: Node, arguments: Sequence[Any]) -> dict[Expression, float]:
+    """What each symbol in the arguments of a node was at the recording."""
+    return {
+        entry: float(value)
+        for given, part in zip(node.inputs, arguments, strict=True)
+        for entry, value in zip(part.flat, np.asarray(given.value).flat, strict=True)
+        if isinstance(entry, sp.Symbol)
+    }
 
 
 def _is_deep(expression: Expression) -> bool:

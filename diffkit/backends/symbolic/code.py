@@ -21,7 +21,7 @@ from sympy.printing.codeprinter import PrintMethodNotImplementedError
 from sympy.printing.numpy import NumPyPrinter
 
 from diffkit.errors import UnsupportedOperation
-from diffkit.tracing.shared_expressions import Expression, Shared, Symbol, tree_operations
+from diffkit.tracing.shared_expressions import Expression, Symbol, tree_operations
 
 LARGEST_LITERAL: Final = 2**53
 DIGITS: Final = 30
@@ -49,31 +49,51 @@ class Code:
 
 
 def compiled(
-    shared: Shared, groups: Mapping[str, Sequence[Symbol]], results: Sequence[Expression]
+    definitions: Mapping[Symbol, Expression],
+    groups: Mapping[str, Sequence[Symbol]],
+    results: Sequence[Expression],
 ) -> Code:
     """Return the function from the symbols in `groups` (by letter) to the results.
+
+    Each definition comes after those that it refers to.
 
     Raises:
         UnsupportedOperation: an expression has no counterpart in NumPy.
     """
-    needed = shared.reachable(results)
-    used = set().union(*(e.free_symbols for e in (*needed.values(), *results)))
-    names = {
+    names = generated_names(definitions, groups, results)
+    printer = NumPyCode({**names.read, **names.defined})
+    lines = [f"    {name} = {name[0]}[{name[1:]}]" for name in names.read.values()]
+    lines += [f"    {names.defined[s]} = {printer.code(e)}" for s, e in definitions.items()]
+    returned = "".join(f"{printer.code(e)}, " for e in results)
+    source = "\n".join(
+        [f"def program({', '.join(groups)}, k):", *lines, f"    return ({returned})"]
+    )
+    operations = sum(tree_operations(e, {}) for e in (*definitions.values(), *results))
+    return Code(source, operations, _function(source), tuple(printer.numbers))
+
+
+@dataclass(frozen=True)
+class GeneratedNames:
+    """Names for the symbols that a program reads, and for those that it defines."""
+
+    read: dict[Symbol, str]
+    defined: dict[Symbol, str]
+
+
+def generated_names(
+    definitions: Mapping[Symbol, Expression],
+    groups: Mapping[str, Sequence[Symbol]],
+    results: Sequence[Expression],
+) -> GeneratedNames:
+    """Return x0, b3 for the symbols of the groups in use, and v0, v1 for what is defined."""
+    used = set().union(*(e.free_symbols for e in (*definitions.values(), *results)))
+    read = {
         symbol: f"{letter}{i}"
         for letter, symbols in groups.items()
         for i, symbol in enumerate(symbols)
         if symbol in used
     }
-    lines = [f"    {name} = {name[0]}[{name[1:]}]" for name in names.values()]
-    names.update((symbol, f"v{i}") for i, symbol in enumerate(needed))
-    printer = _Printer(names)
-    lines += [f"    {names[s]} = {printer.code(e)}" for s, e in needed.items()]
-    returned = "".join(f"{printer.code(e)}, " for e in results)
-    source = "\n".join(
-        [f"def program({', '.join(groups)}, k):", *lines, f"    return ({returned})"]
-    )
-    operations = sum(tree_operations(e, {}) for e in (*needed.values(), *results))
-    return Code(source, operations, _function(source), tuple(printer.numbers))
+    return GeneratedNames(read, {symbol: f"v{i}" for i, symbol in enumerate(definitions)})
 
 
 def _function(source: str) -> Callable[..., tuple[Any, ...]]:
@@ -96,7 +116,7 @@ def _number(number: Expression, dtype: np.dtype[Any]) -> Any:
     return float(number.evalf(DIGITS))
 
 
-class _Printer(NumPyPrinter):  # type: ignore[misc]
+class NumPyCode(NumPyPrinter):  # type: ignore[misc]
     """SymPy's printer for NumPy, with generated names and exact numbers."""
 
     _default_settings: ClassVar[dict[str, Any]] = {
@@ -110,6 +130,11 @@ class _Printer(NumPyPrinter):  # type: ignore[misc]
         self.numbers: dict[Expression, None] = {}
 
     def code(self, expression: Expression) -> str:
+        """The source of an expression.
+
+        Raises:
+            UnsupportedOperation: it has no counterpart in NumPy.
+        """
         try:
             return str(self._print(expression))
         except PrintMethodNotImplementedError as error:

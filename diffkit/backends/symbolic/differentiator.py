@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -13,7 +13,6 @@ from diffkit.errors import InvalidInput, UnsupportedOperation
 from diffkit.interface import Cost, Differentiator, Prepared
 from diffkit.structure import Layout, Leaves
 from diffkit.target import Output, Point, Target, require_plain
-from diffkit.tracing.recording import outside_state
 
 if TYPE_CHECKING:
     from diffkit.backends.symbolic.code import Code
@@ -21,37 +20,60 @@ if TYPE_CHECKING:
     from diffkit.tracing.to_sympy import Condition
 
 PROGRAMS_KEPT: Final = 8
+FORMS: Final = ("shared", "expanded")
+SIMPLIFICATIONS: Final = ("none", "together", "factor", "full")
 
 
 @dataclass(frozen=True)
 class Symbolic(Differentiator):
     """Differentiates by SymPy, on the expressions that `f` computed.
 
-    The function is traced and becomes a program of SymPy expressions. Each operation is
-    differentiated by `sympy.diff`, the derivatives are chained with everything shared, and
-    compiled to straight-line NumPy. Where the outcome of a branch changes, the function is
-    traced and derived anew.
+    The function is traced and becomes a program of SymPy expressions, and SymPy takes its
+    derivatives, in one of two forms:
+
+    - `shared`: each operation is differentiated by `sympy.diff`, and the derivatives are chained
+      with everything shared, so that they stay a few times as large as the function.
+    - `expanded`: the textbook. Each entry of the derivative is one closed expression; it swells,
+      may lose digits where the function loses none (1 - tanh(x)²), and fills removable
+      singularities as SymPy does (sqrt(x)² becomes x). Branches and steps are differentiated as
+      in the shared form, then written out.
+
+    Either is compiled to straight-line NumPy. Where the outcome of a branch changes, the
+    function is traced and derived anew.
 
     The mean loss of a `diffkit.nn.Network` over a batch is derived for one sample, features and
     target as symbols; it is evaluated over the rows of the batch and averaged.
 
     Attributes:
         max_operations: how many operations a derivative may have, as a program and, for
-            `expression`, written out; beyond it `ExpressionTooLarge` is raised.
-        simplify: whether `expression` and `latex()` show SymPy's simplified form. What is
-            computed does not change.
+            `expression` and the expanded form, written out; beyond it `ExpressionTooLarge` is
+            raised.
+        form: `shared`, `expanded`, or None: expanded for polynomials of a few operations, which
+            lose no digits by it, else shared.
+        simplify: `none`, `together`, `factor` or `full`: how SymPy simplifies `expression`,
+            `latex()`, and in the expanded form what is computed.
+        max_seconds: how long that may take; then `ExpressionTooLarge` is raised.
     """
 
     name: ClassVar[str] = "symbolic"
 
     max_operations: int = 100_000
-    simplify: bool = False
+    form: str | None = None
+    simplify: str = "none"
+    max_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         if isinstance(self.max_operations, bool) or not isinstance(self.max_operations, int):
             raise InvalidInput(f"max_operations={self.max_operations!r} must be an integer")
         if self.max_operations < 1:
             raise InvalidInput(f"max_operations={self.max_operations} must be positive")
+        if self.form is not None and self.form not in FORMS:
+            raise InvalidInput(f"form={self.form!r} must be None or one of {', '.join(FORMS)}")
+        if self.simplify not in SIMPLIFICATIONS:
+            options = ", ".join(SIMPLIFICATIONS)
+            raise InvalidInput(f"simplify={self.simplify!r} must be one of {options}")
+        if not isinstance(self.max_seconds, (int, float)) or not self.max_seconds > 0:
+            raise InvalidInput(f"max_seconds={self.max_seconds!r} must be a positive number")
 
     def bind(self, target: Target, point: Point) -> SymbolicPrepared:
         require_plain(point, self.name)
@@ -61,7 +83,11 @@ class Symbolic(Differentiator):
 
 
 class SymbolicPrepared(Prepared):
-    """A function with its derivatives as expressions and as compiled code."""
+    """A function with its derivatives as expressions and as compiled code.
+
+    Several threads may use it at once. It can be pickled if its function can; what was derived
+    is left behind.
+    """
 
     differentiator: Symbolic
 
@@ -70,11 +96,14 @@ class SymbolicPrepared(Prepared):
         self._programs: list[Recorded] = []
         self._latest_code: Code | None = None
         self._evaluations = 0
-        self._by_sample = False
+        self._by_sample: bool | None = None
+        self._keeping = threading.Lock()
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.differentiator, self.target)
 
     def record(self, point: Point) -> None:
         """Have a program for the point; its derivatives follow when they are asked for."""
-        self._by_sample = _is_network_loss(self.target) and self._is_mean(point)
         self._batches(point)
 
     def _is_mean(self, point: Point) -> bool:
@@ -90,7 +119,8 @@ class SymbolicPrepared(Prepared):
 
     def _value(self, point: Point) -> Output:
         require_plain(point, "symbolic")
-        self._evaluations += 1
+        with self._keeping:
+            self._evaluations += 1
         return super()._value(point)
 
     def _jacobian(self, point: Point) -> tuple[Output, list[Leaves]]:
@@ -151,29 +181,54 @@ class SymbolicPrepared(Prepared):
         """The points (one per sample) with the programs that hold there."""
         from diffkit.backends.symbolic.program import Recorded
 
+        if self._by_sample is None:
+            self._by_sample = _is_network_loss(self.target) and self._is_mean(point)
         waiting = _rows(point) if self._by_sample else [point]
         batches: list[Batch] = []
-        state = outside_state(self.target.f)
-        for recorded in reversed(self._programs.copy()):
-            batch, waiting = recorded.take(waiting, state)
+        for recorded in reversed(self._programs):
+            batch, waiting = recorded.take(waiting)
             if batch.bound:
-                self._programs.remove(recorded)
-                self._programs.append(recorded)
                 batches.append(batch)
+            if not waiting:
+                break
         while waiting:
-            recorded = Recorded(self.target, waiting[0], state, self.differentiator.max_operations)
-            batch, waiting = recorded.take(waiting, state)
+            recorded = Recorded(self.target, waiting[0], self.differentiator)
+            batch, waiting = recorded.take(waiting)
             if not batch.bound:
                 raise UnsupportedOperation(
                     f"{self.target.name} takes another course each time it is called; "
                     "it must depend on its arguments alone"
                 )
-            self._programs.append(recorded)
             batches.append(batch)
-        del self._programs[: -max(PROGRAMS_KEPT, len(batches))]
+        self._keep([batch.recorded for batch in batches])
         return batches
 
+    def _keep(self, used: list[Recorded]) -> None:
+        """Make programs the ones used last; those unused for longest leave."""
+        with self._keeping:
+            others = [program for program in self._programs if program not in used]
+            self._programs = [*others, *used][-max(PROGRAMS_KEPT, len(used)) :]
+
     # ------------------------------------------------------------------ what can be looked at
+
+    @property
+    def form(self) -> str:
+        """The form of the derivatives of the program used last: `shared` or `expanded`."""
+        return self._latest.form
+
+    @property
+    def _latest(self) -> Recorded:
+        """The program used last.
+
+        Raises:
+            UnsupportedOperation: there is none yet.
+        """
+        if not self._programs:
+            raise UnsupportedOperation(
+                f"nothing has been derived from {self.target.name} since it was unpickled; "
+                "evaluate a derivative first"
+            )
+        return self._programs[-1]
 
     @property
     def function_expression(self) -> Any:
@@ -184,8 +239,8 @@ class SymbolicPrepared(Prepared):
         Raises:
             ExpressionTooLarge: written out, it would exceed the budget.
         """
-        recorded = self._programs[-1]
-        return self._shown(recorded.function_entries(), recorded.shown_function)
+        recorded = self._latest
+        return recorded.shown_function(recorded.function_entries())
 
     @property
     def expression(self) -> Any:
@@ -197,8 +252,8 @@ class SymbolicPrepared(Prepared):
         Raises:
             ExpressionTooLarge: written out, it would exceed the budget.
         """
-        recorded = self._programs[-1]
-        return self._shown(recorded.derivative_entries(), recorded.shown_derivative)
+        recorded = self._latest
+        return recorded.shown_derivative(recorded.derivative_entries())
 
     def latex(self) -> str:
         """Return the LaTeX source of `expression`, one line per array of a nested structure."""
@@ -206,22 +261,33 @@ class SymbolicPrepared(Prepared):
 
         return latex(self.expression)
 
+    def source(self, language: str = "python") -> str:
+        """Return the program of the gradient or Jacobian, as the form used last computes it.
+
+        It is a function `derivative` of x, and of b where there are data or constants: the
+        entries of `x` in order, and the values of `constants` in order. Python and C give a
+        matrix with a row for each entry of the value (in C, row by row), LaTeX the entries that
+        are not zero. Only generated names occur. The program holds in `domain`, which it does not
+        check.
+
+        Args:
+            language: `python` (NumPy), `c` (C99), `latex` or `mathematica`.
+
+        Raises:
+            InvalidInput: the language is another.
+            UnsupportedOperation: it has no counterpart of an operation.
+        """
+        return self._latest.source(language)
+
     @property
     def constants(self) -> dict[Any, Any]:
         """What each symbol that is no entry of `x` stood for at the latest recording."""
-        return self._programs[-1].constants()
+        return self._latest.constants()
 
     @property
     def domain(self) -> list[Condition]:
         """The branches that `f` took; `expression` holds where they are taken again."""
-        return self._programs[-1].conditions()
-
-    def _shown(self, entries: list[Any], arrange: Callable[[list[Any]], Any]) -> Any:
-        if self.differentiator.simplify:
-            import sympy
-
-            entries = [sympy.simplify(entry) for entry in entries]
-        return arrange(entries)
+        return self._latest.conditions()
 
 
 def _is_network_loss(target: Target) -> bool:

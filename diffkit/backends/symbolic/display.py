@@ -11,40 +11,9 @@ from typing import Any, Final
 import sympy as sp
 
 from diffkit.structure import Layout
-from diffkit.tracing.shared_expressions import Expression, Symbol, require_budget, tree_operations
+from diffkit.tracing.shared_expressions import Expression
 
 LONGEST_FOLD: Final = 4  # branches; joining n of them may make 2^n
-_BY_PROGRAM: Final = (sp.Piecewise, sp.floor, sp.ceiling, sp.Mod, sp.Abs, sp.sign)
-
-
-def derivative_trees(
-    trees: Sequence[Expression], inputs: Sequence[Symbol], limit: int
-) -> list[Expression] | None:
-    """The derivatives of trees by each input, as `sympy.diff` writes them.
-
-    None where that would not be an answer: branches need their limits, steps their jumps, and
-    of the absolute value of what may be complex (a logarithm) SymPy gives derivatives of its
-    parts.
-
-    Raises:
-        ExpressionTooLarge: they would have more than `limit` operations.
-    """
-    if any(tree.has(*_BY_PROGRAM) for tree in trees):
-        return None
-    for tree in trees:
-        _require_derivative_budget(tree, inputs, limit)
-    derivatives = [sp.diff(tree, symbol) for tree in trees for symbol in inputs]
-    if any(entry.has(sp.Derivative, sp.Subs, sp.re, sp.im) for entry in derivatives):
-        return None
-    return derivatives
-
-
-def _require_derivative_budget(tree: Expression, inputs: Sequence[Symbol], limit: int) -> None:
-    """Each occurrence of an input contributes a product about as large as the tree, at most."""
-    varying = set(inputs)
-    occurrences = sum(1 for part in sp.preorder_traversal(tree) if part in varying)
-    predicted = occurrences * tree_operations(tree, {}) // 4
-    require_budget(predicted, limit, "written out, it")
 
 
 def folded(expression: Expression) -> Expression:

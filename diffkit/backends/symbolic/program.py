@@ -5,24 +5,49 @@ This module imports SymPy; import it inside functions.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 import sympy as sp
 
 from diffkit.backends.symbolic.code import Code, compiled
-from diffkit.backends.symbolic.display import arranged, derivative_trees, folded
+from diffkit.backends.symbolic.display import arranged, folded
+from diffkit.backends.symbolic.expanded import (
+    SMALL,
+    WAY_OUT,
+    eliminated,
+    keeps_digits,
+    matrix_of,
+    simplified,
+)
+from diffkit.backends.symbolic.languages import Listing, source
+from diffkit.backends.symbolic.naming import data_names
 from diffkit.backends.symbolic.rules import Derivatives
-from diffkit.errors import UnsupportedOperation
+from diffkit.backends.symbolic.sizes import predicted_operations, working_dtype
+from diffkit.errors import ExpressionTooLarge, UnsupportedOperation
 from diffkit.structure import Leaves
 from diffkit.target import Point, Target
-from diffkit.tracing.graph import Graph, GuardFailed, Node
-from diffkit.tracing.recording import OutsideState, describe_data, is_data, record
-from diffkit.tracing.shared_expressions import Expression, require_budget
+from diffkit.tracing.graph import GuardFailed, Node
+from diffkit.tracing.outside import outside_state
+from diffkit.tracing.recording import describe_data, record
+from diffkit.tracing.shared_expressions import (
+    Expression,
+    Shared,
+    Symbol,
+    require_budget,
+    tree_operations,
+)
 from diffkit.tracing.to_sympy import Condition, to_sympy
+
+if TYPE_CHECKING:
+    from diffkit.backends.symbolic.differentiator import Symbolic
+
+Pair = tuple[Expression, Expression]
+Result = TypeVar("Result")
+Entries = dict[tuple[int, int], Expression]  # those that are not zero, by row and column
 
 DIGITS_LOST: Final = 1e-6  # of double precision; longdouble then keeps nine digits or more
 GRADIENT_GROWTH: Final = 4  # operations of a gradient for one of the function, about
@@ -38,15 +63,21 @@ class Batch:
 
 @dataclass(frozen=True)
 class Derived:
-    """A derivative: the entries of a matrix that are not zero, compiled.
+    """A derivative as a program.
 
-    The last 2 × `ties` results of the code are pairs that must differ.
+    Attributes:
+        definitions: what the entries share, each after those that it refers to.
+        entries: the entries that are not zero, by row and column.
+        ties: pairs that must differ where the derivative is to be believed.
+        shared: what the ties are in terms of.
+        code: the entries and then the pairs, compiled.
     """
 
+    definitions: dict[Symbol, Expression]
+    entries: Entries
+    ties: list[Pair]
+    shared: Shared
     code: Code
-    rows: list[int]
-    columns: list[int]
-    ties: int
 
 
 class _OtherLayoutError(Exception):
@@ -56,44 +87,71 @@ class _OtherLayoutError(Exception):
 class Recorded:
     """One recorded course of the function, with what has been derived from it.
 
+    Several threads may use it at once: what is derived is derived under a lock, and never
+    changes.
+
     Args:
         target: the function.
         point: where to record it.
-        state: what the function refers to outside its arguments.
-        budget: how many operations a derivative may have.
+        options: the form of the derivatives and their budget.
+
+    Attributes:
+        form: `expanded` or `shared`.
 
     Raises:
         ExpressionTooLarge: the derivative would exceed the budget.
         UnsupportedOperation: SymPy has no counterpart of an operation.
     """
 
-    def __init__(self, target: Target, point: Point, state: OutsideState, budget: int) -> None:
+    def __init__(self, target: Target, point: Point, options: Symbolic) -> None:
         self._target = target
-        self._budget = budget
-        self._state = state
+        self._options = options
+        self._budget = options.max_operations
         self._layout = point.layout
         self._data_layout, _ = describe_data(point.data)
         self._graph = record(target, point)
+        # What the function itself changes outside is not among what its derivatives depend on.
+        self._outside = outside_state(target.f, *self._data_layout.fixed)
         require_budget(
             GRADIENT_GROWTH * predicted_operations(self._graph),
-            budget,
+            self._budget,
             "written for every entry, it",
         )
-        self._program = to_sympy(self._graph, _data_names(target, point.data), budget)
-        self._derivatives = Derivatives(self._program.shared, self._program.conditions)
+        self._data_names = data_names(target, point.data)
+        self._deriving = threading.RLock()
+        self._convert()
         self._tangents = [sp.Dummy(real=True) for _ in self._program.inputs]
         self._guards = self._graph.guards_by_node()
         self._checked = self._nodes_to_check()
-        self._dtype = _working_dtype(self._graph)
+        self._dtype = working_dtype(self._graph)
         self._derived: dict[str, Derived] = {}
+        self._closed: dict[str, Entries] = {}
+        self.form = options.form or self._fitting_form()
+
+    def _convert(self) -> None:
+        self._program = to_sympy(self._graph, self._data_names, self._budget)
+        self._derivatives = Derivatives(self._program.shared, self._program.conditions)
+        self._is_torn = False
+
+    def _fitting_form(self) -> str:
+        """Written out where that is short and costs no digits, else shared."""
+        shared = self._program.shared
+        if self._program.delicate or not keeps_digits(shared.reachable(self._outputs)):
+            return "shared"
+        try:
+            trees = shared.expanded(self._outputs, SMALL)
+        except ExpressionTooLarge:
+            return "shared"
+        size = sum(tree_operations(tree, {}) for tree in trees)
+        return "expanded" if size <= SMALL else "shared"
 
     # ------------------------------------------------------------------ where it holds
 
-    def take(self, points: list[Point], state: OutsideState) -> tuple[Batch, list[Point]]:
+    def take(self, points: list[Point]) -> tuple[Batch, list[Point]]:
         """The points where this course is taken, with their bound values; and the others."""
         bound: list[list[Any]] = []
         others: list[Point] = []
-        if not state.same_as(self._state):
+        if not self._outside.holds():
             return Batch(self, bound), points
         for point in points:
             try:
@@ -138,14 +196,72 @@ class Recorded:
 
     def derived(self, what: str) -> Derived:
         """The derivative called `jacobian`, `hessian`, `hvp` or `derivative 3`, compiled."""
-        if what not in self._derived:
-            self._derived[what] = self._compiled(self._entries(what))
-        return self._derived[what]
+        known = self._derived.get(what)
+        if known is not None:
+            return known
+        with self._deriving:
+            if what not in self._derived:
+                self._derived[what] = self._whole(lambda: self._compiled(what))
+            return self._derived[what]
 
-    def _entries(self, what: str) -> dict[tuple[int, int], Expression]:
-        """The entries of a derivative that are not zero, by row and column."""
-        outputs = [entry for leaf in self._program.outputs for entry in leaf]
-        inputs = self._program.inputs
+    def _whole(self, derive: Callable[[], Result]) -> Result:
+        """What is derived; if that is broken off half-way, the next one starts afresh."""
+        if self._is_torn:
+            self._convert()
+        self._is_torn = True
+        result = derive()
+        self._is_torn = False
+        return result
+
+    def _compiled(self, what: str) -> Derived:
+        shared = self._program.shared
+        written = self.form == "expanded"
+        entries = self._written(what) if written else self._entries(what)
+        ties = list(self._derivatives.ties)
+        sides = [side for pair in ties for side in pair]
+        if written:
+            sides = shared.expanded(sides, self._budget, WAY_OUT)
+            definitions, results = eliminated([*entries.values(), *sides])
+        else:
+            results = [*entries.values(), *sides]
+            definitions = shared.reachable(results)
+        code = compiled(definitions, self.groups, results)
+        return Derived(definitions, dict(zip(entries, results, strict=False)), ties, shared, code)
+
+    @property
+    def groups(self) -> dict[str, list[Symbol]]:
+        """The symbols that a program reads: entries of `x`, bound symbols, tangents."""
+        return {"x": self._program.inputs, "b": list(self._program.bound), "t": self._tangents}
+
+    @property
+    def _outputs(self) -> list[Expression]:
+        return [entry for leaf in self._program.outputs for entry in leaf]
+
+    def _written(self, what: str) -> Entries:
+        """The entries as closed expressions in the inputs, data and constants."""
+        if what not in self._closed:
+            self._closed[what] = self._closed_entries(what)
+        return self._closed[what]
+
+    def _closed_entries(self, what: str) -> Entries:
+        shared, inputs = self._program.shared, self._program.inputs
+        trees = shared.expanded(self._outputs, self._budget, WAY_OUT)
+        rows = matrix_of(what, trees, inputs, self._tangents, self._budget)
+        if rows is None:
+            entries = self._entries(what)
+            written = shared.expanded(list(entries.values()), self._budget, WAY_OUT)
+            places, values = list(entries), [folded(entry) for entry in written]
+        else:
+            places = [(i, j) for i, row in enumerate(rows) for j in range(len(row))]
+            values = [entry for row in rows for entry in row]
+        values = simplified(values, self._options.simplify, self._options.max_seconds)
+        return {
+            place: value for place, value in zip(places, values, strict=True) if not value.is_zero
+        }
+
+    def _entries(self, what: str) -> Entries:
+        """The entries in terms of what is shared."""
+        outputs, inputs = self._outputs, self._program.inputs
         if what == "jacobian":
             return self._jacobian(outputs)
         if what.startswith("derivative"):
@@ -160,9 +276,9 @@ class Recorded:
         product = self._derivatives.along(gradient, directions)
         return {(0, j): entry for j, entry in enumerate(product) if not entry.is_zero}
 
-    def _jacobian(self, outputs: Sequence[Expression]) -> dict[tuple[int, int], Expression]:
+    def _jacobian(self, outputs: Sequence[Expression]) -> Entries:
         inputs = self._program.inputs
-        entries: dict[tuple[int, int], Expression] = {}
+        entries: Entries = {}
         if len(outputs) <= len(inputs):
             columns = {symbol: j for j, symbol in enumerate(inputs)}
             for i, output in enumerate(outputs):
@@ -175,17 +291,6 @@ class Recorded:
                 ):
                     entries[i, j] = entry
         return {place: entry for place, entry in entries.items() if not entry.is_zero}
-
-    def _compiled(self, entries: dict[tuple[int, int], Expression]) -> Derived:
-        pairs = list(self._derivatives.ties)
-        groups = {
-            "x": self._program.inputs,
-            "b": list(self._program.bound),
-            "t": self._tangents,
-        }
-        results = [*entries.values(), *(side for pair in pairs for side in pair)]
-        code = compiled(self._program.shared, groups, results)
-        return Derived(code, [i for i, _ in entries], [j for _, j in entries], len(pairs))
 
     # ------------------------------------------------------------------ evaluation
 
@@ -247,47 +352,48 @@ class Recorded:
         leaves, columns, tangents = groups
         with np.errstate(all="ignore", over="call", call=lambda kind, _: overflows.append(kind)):
             results = derived.code(dtype, _flat(leaves, dtype), columns, _flat(tangents, dtype))
-            end = len(results) - 2 * derived.ties
-            self._refuse_ties(results[end:])
+            end = len(derived.entries)
+            self._refuse_ties(results[end:], derived)
             sums = [np.sum(np.broadcast_to(np.asarray(r, dtype), (count,))) for r in results[:end]]
         matrix = np.zeros(shape, dtype)
-        matrix[derived.rows, derived.columns] = sums
+        for place, entry in zip(derived.entries, sums, strict=True):
+            matrix[place] = entry
         return matrix, bool(overflows)
 
-    def _refuse_ties(self, sides: Sequence[Any]) -> None:
+    def _refuse_ties(self, sides: Sequence[Any], derived: Derived) -> None:
         """Raise where a pair that must differ is equal."""
-        pairs = zip(sides[::2], sides[1::2], self._derivatives.ties, strict=False)
-        for left, right, (left_expression, right_expression) in pairs:
+        for left, right, tie in zip(sides[::2], sides[1::2], derived.ties, strict=True):
             if np.any(np.equal(left, right)):
-                shared = self._program.shared
-                shown = shared.expanded([left_expression, right_expression], self._budget)
+                with self._deriving:
+                    written = derived.shared.expanded(tie, self._budget)
                 raise UnsupportedOperation(
                     f"{self._target.name} switches formula, or jumps, just where "
-                    f"{shown[0]} equals {shown[1]}, as it does at this point; its formula there "
-                    "says nothing about its derivative"
+                    f"{written[0]} equals {written[1]}, as it does at this point; its formula "
+                    "there says nothing about its derivative"
                 )
 
     # ------------------------------------------------------------------ what can be looked at
 
     def function_entries(self) -> list[Expression]:
-        """Every entry of the value, written out."""
-        outputs = [entry for leaf in self._program.outputs for entry in leaf]
-        return self._program.shared.expanded(outputs, self._budget)
+        """Every entry of the value, written out, in the simplified form."""
+        with self._deriving:
+            trees = self._program.shared.expanded(self._outputs, self._budget, WAY_OUT)
+        return simplified(trees, self._options.simplify, self._options.max_seconds)
 
     def derivative_entries(self) -> list[Expression]:
-        """Every entry of the Jacobian, row by row, written out."""
-        shared, inputs = self._program.shared, self._program.inputs
-        trees = self.function_entries()
-        direct = derivative_trees(trees, inputs, self._budget)
-        if direct is not None:
-            return direct
-        entries = self._entries("jacobian")
-        matrix = [
-            entries.get((i, j), sp.Integer(0))
-            for i in range(len(trees))
-            for j in range(len(inputs))
-        ]
-        return [folded(entry) for entry in shared.expanded(matrix, self._budget)]
+        """Every entry of the Jacobian, row by row, written out, in the simplified form."""
+        with self._deriving:
+            entries = self._whole(lambda: self._written("jacobian"))
+            rows, columns = len(self._outputs), len(self._program.inputs)
+        zero = sp.Integer(0)
+        return [entries.get((i, j), zero) for i in range(rows) for j in range(columns)]
+
+    def source(self, language: str) -> str:
+        """The program of the Jacobian in a language."""
+        derived = self.derived("jacobian")
+        shape = self._graph.output_layout.size, self._layout.size
+        listing = Listing(derived.definitions, derived.entries, self.groups, shape)
+        return source(listing, language)
 
     def shown_function(self, entries: list[Expression]) -> Any:
         """Entries in the structure of the value."""
@@ -309,37 +415,12 @@ class Recorded:
         """The branches taken, in terms of the inputs, data and constants."""
         conditions = self._program.conditions
         expressions = [condition.expression for condition in conditions]
-        expanded = self._program.shared.expanded(expressions, self._budget)
+        with self._deriving:
+            expanded = self._program.shared.expanded(expressions, self._budget, WAY_OUT)
         return [
             Condition(expression, condition.expected, condition.location)
             for expression, condition in zip(expanded, conditions, strict=True)
         ]
-
-
-def predicted_operations(graph: Graph) -> int:
-    """About how many operations on single numbers the graph does on what depends on `x`."""
-    total = 0
-    for node in graph.nodes:
-        primitive = node.primitive
-        if primitive is None or primitive.movement or not node.active:
-            continue
-        sizes = [np.size(i.value) for i in node.inputs]
-        if primitive.elementwise:
-            total += int(np.size(node.value))
-        elif primitive.name in ("matmul", "contraction"):
-            inner = np.shape(node.inputs[0].value)[-1]
-            total += 2 * int(inner) * int(np.size(node.value))
-        else:
-            total += int(max(sizes, default=0))
-    return total
-
-
-def _working_dtype(graph: Graph) -> np.dtype[Any]:
-    """The widest floating dtype that the function computed in."""
-    kinds = {np.asarray(node.value).dtype for node in graph.nodes if node.active}
-    kinds |= {leaf.dtype for leaf in graph.layout.leaves}
-    floating = [kind for kind in kinds if kind.kind == "f"]
-    return np.result_type(*floating) if floating else np.dtype(np.float64)
 
 
 def _flat(leaves: Leaves, dtype: np.dtype[Any]) -> list[Any]:
@@ -352,33 +433,3 @@ def _entry(value: Any, place: int) -> Any:
         return value
     entry = np.asarray(value).reshape(-1)[place]
     return entry if entry.dtype.kind == "f" else np.float64(entry)
-
-
-def _data_names(target: Target, data: tuple[Any, ...]) -> list[str]:
-    """A name for every numeric leaf of the data: the parameter's, with the keys after it."""
-    names: list[str] = []
-
-    def walk(value: Any, name: str) -> None:
-        if isinstance(value, dict):
-            for key, member in value.items():
-                walk(member, f"{name}_{key}")
-        elif isinstance(value, (list, tuple)):
-            for i, member in enumerate(value):
-                walk(member, f"{name}_{i}")
-        elif is_data(value):
-            names.append(name)
-
-    for value, name in zip(data, _parameter_names(target, len(data)), strict=True):
-        walk(value, name)
-    return names
-
-
-def _parameter_names(target: Target, count: int) -> list[str]:
-    try:
-        parameters = list(inspect.signature(target.f).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    chosen = (target.wrt,) if isinstance(target.wrt, int) else target.wrt
-    names = [p.name for i, p in enumerate(parameters) if p.kind in positional and i not in chosen]
-    return names[:count] + [f"data{i}" for i in range(len(names), count)]

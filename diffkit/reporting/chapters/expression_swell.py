@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from diffkit.backends.symbolic import Symbolic
 from diffkit.measures import expression_size
 from diffkit.operators import derivative, gradient, prepare
 from diffkit.problems import logistic_map
@@ -88,8 +89,8 @@ def logistic_sizes(largest: int) -> list[LogisticSize]:
 def _backend_operations(
     f: Callable[..., Any], operator: Callable[..., Any], x: Any
 ) -> tuple[int, int]:
-    """The operations of one derivative by the symbolic backend, and by the tape."""
-    prepared = prepare(f, x, backend="symbolic")
+    """The operations of one derivative by the symbolic backend, as a DAG, and by the tape."""
+    prepared = prepare(f, x, backend=Symbolic(form="shared"))
     getattr(prepared, operator.__name__)(x)
     symbolic = prepared.cost.operations
     assert symbolic is not None

@@ -1,0 +1,132 @@
+"""The textbook form: one closed expression per entry of a derivative, by `sympy.diff`.
+
+This module imports SymPy; import it inside functions.
+"""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
+from typing import Final
+
+import sympy as sp
+
+from diffkit.errors import ExpressionTooLarge
+from diffkit.tracing.shared_expressions import (
+    Expression,
+    Symbol,
+    require_budget,
+    tree_operations,
+)
+
+SMALL: Final = 64  # operations of a function whose derivative may well be written out
+WAY_OUT: Final = "use form='shared' or backend='tape'"
+_BY_PROGRAM: Final = (sp.Piecewise, sp.floor, sp.ceiling, sp.Mod, sp.Abs, sp.sign)
+_SIMPLIFIERS: Final = {"together": "together", "factor": "factor", "full": "simplify"}
+_CHILD: Final = """
+import pickle, sys
+path, name, data = pickle.load(sys.stdin.buffer)
+sys.path[:] = path
+import sympy
+function = getattr(sympy, name)
+entries = [function(entry) for entry in pickle.loads(data)]
+sys.stdout.buffer.write(pickle.dumps(entries))
+"""
+
+
+def keeps_digits(definitions: Mapping[Symbol, Expression]) -> bool:
+    """Whether what is computed by these steps has written-out derivatives as good as itself.
+
+    A polynomial does. The derivatives of others may cancel (1 - tanh(x)²), and so may singular
+    points of theirs (sqrt(x)² becomes x).
+    """
+    return all(definition.is_polynomial() for definition in definitions.values())
+
+
+def matrix_of(
+    what: str,
+    trees: Sequence[Expression],
+    inputs: Sequence[Symbol],
+    tangents: Sequence[Symbol],
+    limit: int,
+) -> list[list[Expression]] | None:
+    """The rows of `jacobian`, `hessian`, `hvp` or `derivative 3` of trees, by `sympy.diff`.
+
+    None where that would not be an answer: branches need their limits, steps their jumps, and
+    of the absolute value of what may be complex (a logarithm) SymPy gives derivatives of its
+    parts.
+
+    Raises:
+        ExpressionTooLarge: they would have more than `limit` operations.
+    """
+    if any(tree.has(*_BY_PROGRAM) for tree in trees):
+        return None
+    rows: list[list[Expression]] = [list(trees)]
+    for step, symbols in enumerate(_steps(what, inputs)):
+        if what == "hvp" and step == 1:
+            rows = [[sp.Add(*map(sp.Mul, rows[0], tangents))]]
+        trees = [tree for row in rows for tree in row]
+        predicted = sum(_predicted(tree, set(symbols)) for tree in trees)
+        require_budget(predicted, limit, "written out, it", WAY_OUT)
+        rows = [[sp.diff(tree, symbol) for symbol in symbols] for tree in trees]
+    if any(entry.has(sp.Derivative, sp.Subs, sp.re, sp.im) for row in rows for entry in row):
+        return None
+    return rows
+
+
+def _steps(what: str, inputs: Sequence[Symbol]) -> Iterator[Sequence[Symbol]]:
+    """The symbols to differentiate by, once for each order."""
+    if what.startswith("derivative"):
+        return repeat(inputs[:1], int(what.split()[1]))
+    return repeat(inputs, 1 if what == "jacobian" else 2)
+
+
+def _predicted(tree: Expression, symbols: set[Symbol]) -> int:
+    """About how many operations the derivatives of a tree by the symbols have, at most.
+
+    Each occurrence of a symbol contributes a product about as large as its term.
+    """
+    return sum(
+        sum(1 for part in sp.preorder_traversal(term) if part in symbols)
+        * tree_operations(term, {})
+        // 4
+        for term in sp.Add.make_args(tree)
+    )
+
+
+def eliminated(
+    trees: Sequence[Expression],
+) -> tuple[dict[Symbol, Expression], list[Expression]]:
+    """Common subexpressions of trees as definitions, and the trees in terms of them."""
+    names = (sp.Dummy(real=True) for _ in repeat(None))
+    definitions, results = sp.cse(trees, symbols=names, order="none")
+    return dict(definitions), list(results)
+
+
+def simplified(entries: Sequence[Expression], how: str, seconds: float) -> list[Expression]:
+    """The entries brought together, factored or fully simplified by SymPy.
+
+    SymPy's simplification has no budget of its own, so it runs in a process that can be ended.
+
+    Raises:
+        ExpressionTooLarge: it takes longer than the seconds allowed, or fails for its size.
+    """
+    if how == "none" or not any(entry.args for entry in entries):
+        return list(entries)
+    request = pickle.dumps((sys.path, _SIMPLIFIERS[how], pickle.dumps(list(entries))))
+    command = [sys.executable, "-c", _CHILD]
+    try:
+        done = subprocess.run(command, input=request, capture_output=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise ExpressionTooLarge(
+            f"simplify={how!r} took longer than {seconds} seconds; use a milder one, or raise "
+            "Symbolic(max_seconds=...)"
+        ) from None
+    if done.returncode:
+        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise ExpressionTooLarge(f"simplify={how!r} failed in SymPy: {last}; use simplify='none'")
+    result: list[Expression] = pickle.loads(done.stdout)
+    return result
