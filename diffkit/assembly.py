@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffkit.errors import InvalidInput, NonFiniteDerivative
-from diffkit.structure import Layout, Leaves, concrete, flatten, is_traced
+from diffkit.structure import Layout, Leaves, all_finite, concrete, flatten, is_traced
 from diffkit.target import Output
 
 Product = Callable[[Leaves], tuple[Output, Leaves]]
@@ -82,12 +82,19 @@ def transposed(blocks: list[Leaves], rows: Layout, columns: Layout) -> list[Leav
 
 def assembled(leaves: Leaves, layout: Layout) -> tuple[Any, list[str]]:
     """The leaves in the user's structure and dtypes, and the names of what is not finite."""
-    bad = [
+    cast = layout.cast(leaves)
+    return layout.assemble(cast), not_finite(cast, layout)
+
+
+def not_finite(leaves: Leaves, layout: Layout) -> list[str]:
+    """The names of the entries that are not finite."""
+    if all(map(all_finite, leaves)):
+        return []
+    return [
         leaf.entry_name(int(i))
-        for leaf, array in zip(layout.leaves, layout.cast(leaves), strict=True)
+        for leaf, array in zip(layout.leaves, leaves, strict=True)
         for i in np.flatnonzero(~np.isfinite(np.asarray(concrete(array))))
     ]
-    return layout.restore(leaves), bad
 
 
 def assembled_batch(leaves: Leaves, layout: Layout) -> tuple[Any, list[str]]:

@@ -24,6 +24,7 @@ from diffkit.assembly import (
     direction_leaves,
     mapped,
     non_finite,
+    not_finite,
     transposed,
 )
 from diffkit.errors import InvalidInput, InvalidOutput, UnsupportedOperation
@@ -82,6 +83,16 @@ class Differentiator(ABC):
         Raises:
             InvalidInput: `f` is not callable, or `x` is not made of real numbers.
         """
+        return self.bind(*self._target_and_point(f, arguments, wrt))
+
+    def once(self, f: Function, *arguments: Any, wrt: int | tuple[int, ...] = 0) -> Prepared:
+        """Return a `Prepared` good for one call of an operator, at these very arguments."""
+        return self.prepare(f, *arguments, wrt=wrt)
+
+    @staticmethod
+    def _target_and_point(
+        f: Function, arguments: tuple[Any, ...], wrt: int | tuple[int, ...]
+    ) -> tuple[Target, Point]:
         if not callable(f):
             raise InvalidInput(
                 f"the function to differentiate is of type {type(f).__name__}, not callable; "
@@ -90,7 +101,7 @@ class Differentiator(ABC):
         if not arguments:
             raise InvalidInput("no point to differentiate at: pass x after the function")
         target = Target(f, wrt)
-        return self.bind(target, point_of(target, arguments))
+        return target, point_of(target, arguments)
 
 
 class Prepared:
@@ -169,10 +180,10 @@ class Prepared:
             return self._jvp(point, [np.ones((), point.layout.leaves[0].dtype)])
 
         def lower(x: Any, *data: Any) -> Any:
-            prepared = self.differentiator.prepare(with_x_first(self.target), x, *data)
+            prepared = self.differentiator.once(with_x_first(self.target), x, *data)
             return prepared.derivative(x, *data, order=order - 1)
 
-        nested = self.differentiator.bind(Target(lower), point)
+        nested = self._bind(Target(lower), point)
         _, leaves = nested._derivative(point, 1)
         return self._value(point), leaves
 
@@ -314,6 +325,10 @@ class Prepared:
             raise InvalidInput("no point to differentiate at: pass x")
         return point_of(self.target, arguments)
 
+    def _bind(self, target: Target, point: Point) -> Prepared:
+        """Another function prepared by the same differentiator."""
+        return self.differentiator.bind(target, point)
+
     def _require_scalar(self, output: Output) -> None:
         if not output.layout.is_scalar:
             raise InvalidOutput(
@@ -333,10 +348,10 @@ class Prepared:
         function = with_x_first(self.target)
 
         def gradient(x: Any, *data: Any) -> Any:
-            return self.differentiator.prepare(function, x, *data).gradient(x, *data)
+            return self.differentiator.once(function, x, *data).gradient(x, *data)
 
         vars(gradient)["__wrapped__"] = self.target.f
-        return self.differentiator.bind(Target(gradient), point)
+        return self._bind(Target(gradient), point)
 
     def _finite(self, output: Output, derivative: Any, bad: list[str]) -> Any:
         """The derivative, if every entry of it and of `f(x)` is finite.
@@ -345,7 +360,7 @@ class Prepared:
             NonFiniteDerivative: one is not. Where `f` itself is not finite a formula for its
                 derivative may well give a number (1/x for log x at x = -1), and it is wrong.
         """
-        _, undefined = assembled(output.leaves, output.layout)
+        undefined = not_finite(output.leaves, output.layout)
         if undefined or bad:
             name, method = self.target.name, self.differentiator.name
             raise non_finite(name, method, bad or undefined, derivative)

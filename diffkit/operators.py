@@ -29,29 +29,29 @@ def derivative(
     f: Function, *arguments: Any, order: int = 1, backend: Backend = "tape", wrt: Positions = 0
 ) -> Any:
     """Return the derivative of `f` by a scalar `x`, in the shape of `f(x)`."""
-    return prepare(f, *arguments, backend=backend, wrt=wrt).derivative(*arguments, order=order)
+    return resolve(backend).once(f, *arguments, wrt=wrt).derivative(*arguments, order=order)
 
 
 def gradient(f: Function, *arguments: Any, backend: Backend = "tape", wrt: Positions = 0) -> Any:
     """Return the gradient of a scalar function, in the structure of `x`."""
-    return prepare(f, *arguments, backend=backend, wrt=wrt).gradient(*arguments)
+    return resolve(backend).once(f, *arguments, wrt=wrt).gradient(*arguments)
 
 
 def value_and_gradient(
     f: Function, *arguments: Any, backend: Backend = "tape", wrt: Positions = 0
 ) -> tuple[Any, Any]:
     """Return `f(x)` and its gradient, in the structure of `x`."""
-    return prepare(f, *arguments, backend=backend, wrt=wrt).value_and_gradient(*arguments)
+    return resolve(backend).once(f, *arguments, wrt=wrt).value_and_gradient(*arguments)
 
 
 def jacobian(f: Function, *arguments: Any, backend: Backend = "tape", wrt: Positions = 0) -> Any:
     """Return the Jacobian: each leaf has the shape of the output, then the shape of `x`."""
-    return prepare(f, *arguments, backend=backend, wrt=wrt).jacobian(*arguments)
+    return resolve(backend).once(f, *arguments, wrt=wrt).jacobian(*arguments)
 
 
 def hessian(f: Function, *arguments: Any, backend: Backend = "tape", wrt: Positions = 0) -> Any:
     """Return the Hessian of a scalar function: the structure of `x` nested twice."""
-    return prepare(f, *arguments, backend=backend, wrt=wrt).hessian(*arguments)
+    return resolve(backend).once(f, *arguments, wrt=wrt).hessian(*arguments)
 
 
 def jvp(
@@ -65,7 +65,7 @@ def jvp(
     wrt: Positions = 0,
 ) -> Any:
     """Return the derivative of `f` along `tangent`, in the structure of `f(x)`."""
-    prepared = prepare(f, x, *rest, backend=backend, wrt=wrt)
+    prepared = resolve(backend).once(f, x, *rest, wrt=wrt)
     return prepared.jvp(x, tangent, *rest, value=value, batched=batched)
 
 
@@ -80,7 +80,7 @@ def vjp(
     wrt: Positions = 0,
 ) -> Any:
     """Return the pullback of `cotangent` (shaped like `f(x)`), in the structure of `x`."""
-    prepared = prepare(f, x, *rest, backend=backend, wrt=wrt)
+    prepared = resolve(backend).once(f, x, *rest, wrt=wrt)
     return prepared.vjp(x, cotangent, *rest, value=value, batched=batched)
 
 
@@ -95,5 +95,5 @@ def hvp(
     wrt: Positions = 0,
 ) -> Any:
     """Return the Hessian of a scalar function times `tangent`, in the structure of `x`."""
-    prepared = prepare(f, x, *rest, backend=backend, wrt=wrt)
+    prepared = resolve(backend).once(f, x, *rest, wrt=wrt)
     return prepared.hvp(x, tangent, *rest, value=value, batched=batched)

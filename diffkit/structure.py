@@ -11,8 +11,8 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, TypeGuard
+from functools import cached_property, lru_cache
+from typing import Any, Final, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -111,7 +111,11 @@ class Layout:
 
     def restore(self, leaves: Sequence[Any]) -> Any:
         """Build the structure with each leaf `cast`, sharing no memory with what was given."""
-        return self.unflatten([_own(leaf) for leaf in self.cast(leaves)])
+        return self.assemble(self.cast(leaves))
+
+    def assemble(self, cast: Sequence[Any]) -> Any:
+        """Build the structure from leaves that were `cast`, sharing no memory with them."""
+        return self.unflatten([_own(leaf) for leaf in cast])
 
     def ravel(self, leaves: Sequence[Any]) -> Array:
         """Join leaves to one vector of the dtype that holds them all."""
@@ -183,6 +187,13 @@ def flatten(
     Raises:
         error: a leaf is complex, not a number, or an integer inside a structure.
     """
+    kind = type(x)
+    if kind is float or kind is np.float64:
+        return _lone_leaf(role, (), True), [np.asarray(x)]
+    if kind is np.ndarray and x.dtype is _FLOAT64:
+        return _lone_leaf(role, x.shape, False), [x]
+    if is_traced(x) and x.dtype is _FLOAT64:
+        return _lone_leaf(role, x.shape, not isinstance(concrete(x), np.ndarray)), [x]
     names: list[Leaf] = []
     leaves: Leaves = []
 
@@ -198,6 +209,15 @@ def flatten(
 
     nesting = visit(x, role, True)
     return Layout(nesting, tuple(names)), leaves
+
+
+_FLOAT64: Final = np.dtype(np.float64)
+
+
+@lru_cache(maxsize=1024)
+def _lone_leaf(name: str, shape: tuple[int, ...], scalar: bool) -> Layout:
+    """The layout of a bare leaf of double precision."""
+    return Layout(_Nesting(None), (Leaf(name, shape, _FLOAT64, scalar),))
 
 
 def map_leaves(function: Callable[[Any], Any], x: Any) -> Any:
@@ -262,8 +282,19 @@ def _own(leaf: Any) -> Any:
     return leaf.copy(order="K") if isinstance(leaf, np.ndarray) else leaf
 
 
+def all_finite(value: Any) -> bool:
+    """Whether every number in a plain or traced array is finite."""
+    value = concrete(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    finite = np.isfinite(value)
+    return bool(finite.all() if finite.ndim else finite)
+
+
 def _as_leaf(value: Any, leaf: Leaf) -> Any:
     if is_traced(value):
+        return value
+    if leaf.scalar and type(value) is leaf.dtype.type:
         return value
     array = np.asarray(value).astype(leaf.dtype, copy=False)
     return array[()] if leaf.scalar else array

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from diffkit.errors import InvalidInput, InvalidOutput, TracingError
-from diffkit.structure import Layout, Leaves, concrete, flatten, is_traced, map_leaves
+from diffkit.structure import Layout, Leaves, all_finite, concrete, flatten, is_traced, map_leaves
 
 Function = Callable[..., Any]
 
@@ -107,9 +108,9 @@ class Target:
         """
         if result is None:
             raise InvalidOutput(f"{self.name} returned None; does it lack a return statement?")
-        is_identifier = all(part.isidentifier() for part in self.name.split("."))
-        role = f"{self.name}(x)" if is_identifier else "f(x)"
-        layout, leaves = flatten(result, role, promote_integers=True, error=InvalidOutput)
+        layout, leaves = flatten(
+            result, _value_of(self.name), promote_integers=True, error=InvalidOutput
+        )
         return Output(layout, leaves)
 
 
@@ -122,9 +123,8 @@ def point_of(target: Target, arguments: tuple[Any, ...]) -> Point:
     x, data = target.split(arguments)
     layout, leaves = flatten(x, "x")
     for leaf, array in zip(layout.leaves, leaves, strict=True):
-        finite = np.isfinite(concrete(array))
-        if not np.all(finite):
-            where = leaf.entry_name(int(np.argmin(finite)))
+        if not all_finite(array):
+            where = leaf.entry_name(int(np.argmin(np.isfinite(concrete(array)))))
             raise InvalidInput(f"{where} is not finite; there is no derivative there")
     return Point(layout, leaves, data)
 
@@ -140,6 +140,12 @@ def require_plain(point: Point, backend: str) -> None:
             f"the {backend} backend was called on a value that is being traced; inside a "
             "differentiated function use backend='tape'"
         )
+
+
+@lru_cache(maxsize=1024)
+def _value_of(name: str) -> str:
+    """What to call the value of a function: `loss(x)`."""
+    return f"{name}(x)" if all(part.isidentifier() for part in name.split(".")) else "f(x)"
 
 
 def with_x_first(target: Target) -> Function:

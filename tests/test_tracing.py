@@ -202,6 +202,27 @@ def test_operators_from_either_side(name: str) -> None:
         assert np.array_equal(trace(traced, at).outputs[0].value, plain)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("exponent", [2, 2.0, 1, 0.5, -1, 0])
+def test_a_power_is_recorded_to_the_bit_as_numpy_computes_it(exponent: float, dtype: Any) -> None:
+    x = np.geomspace(1e-30, 1e15, 997).astype(dtype)
+    graph = trace(lambda x: x**exponent, x)
+    recorded = graph.outputs[0].value
+    assert recorded.dtype == dtype
+    assert recorded.tobytes() == (x**exponent).tobytes()
+
+
+def test_an_operator_called_anew_sees_what_changed_outside() -> None:
+    scale = [2.0]
+
+    def f(x: Any) -> Any:
+        return scale[0] * x
+
+    assert dk.gradient(f, 1.0) == 2.0
+    scale[0] = 3.0
+    assert dk.gradient(f, 1.0) == 3.0
+
+
 def test_in_place_operators_follow_numpy() -> None:
     def f(x):
         y = x * 1

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from diffkit.structure import concrete
+
+# What NumPy's own `array ** exponent` computes, to the bit, for these exponents.
+SHORTCUTS: Final[dict[float, np.ufunc]] = {
+    2: np.square,
+    1: np.positive,
+    0.5: np.sqrt,
+    -1: np.reciprocal,
+}
 
 
 class ArrayMethods:
@@ -83,6 +91,10 @@ class ArrayMethods:
         return self._update(np.remainder, other)
 
     def __pow__(self: Any, other: Any) -> Any:
+        if type(other) in (int, float) and self._is_array and self.dtype.kind == "f":
+            shortcut = SHORTCUTS.get(other)
+            if shortcut is not None:
+                return shortcut(self)
         return np.power(self, other)
 
     def __rpow__(self: Any, other: Any) -> Any:
@@ -158,11 +170,13 @@ class ArrayMethods:
 
     @property
     def shape(self: Any) -> tuple[int, ...]:
-        return np.shape(concrete(self._node.value))
+        value = self._node.value
+        return value.shape if hasattr(value, "shape") else np.shape(value)
 
     @property
     def dtype(self: Any) -> np.dtype[Any]:
-        return np.asarray(concrete(self._node.value)).dtype
+        value = self._node.value
+        return value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
 
     @property
     def ndim(self: Any) -> int:

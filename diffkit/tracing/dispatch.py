@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,10 +18,10 @@ from diffkit.tracing.refusals import refuse, remember
 
 def call_function(func: Any, arguments: Any, options: Any) -> Any:
     """The value of a NumPy function; with `out=`, written there."""
-    name = f"{func.__module__}.{func.__name__}".replace("numpy", "np", 1)
+    name = partial(_function_name, func)
     function = FUNCTIONS.get(func)
     if function is None:
-        refuse(_unknown(name), UnsupportedOperation)
+        refuse(_unknown(name()), UnsupportedOperation)
     options = dict(options)
     out = options.pop("out", None)
     result = _called(function, name, arguments, options)
@@ -29,6 +31,8 @@ def call_function(func: Any, arguments: Any, options: Any) -> Any:
 def call_ufunc(ufunc: np.ufunc, method: str, inputs: Any, options: dict[str, Any]) -> Any:
     """The value of a ufunc, or of its method (`reduce`); with `out=`, written there."""
     called = method == "__call__"
+    if called and not options and (function := FUNCTIONS.get(ufunc)) is not None:
+        return _called(function, partial(_ufunc_name, ufunc), inputs, options)
     name = _ufunc_name(ufunc) if called else f"{_ufunc_name(ufunc)}.{method}"
     function = FUNCTIONS.get(ufunc) if called else METHODS.get((ufunc, method))
     if function is None:
@@ -37,7 +41,7 @@ def call_ufunc(ufunc: np.ufunc, method: str, inputs: Any, options: dict[str, Any
     if called:
         result = _elementwise(function, name, inputs, options, out)
     else:
-        result = _called(function, name, inputs, options)
+        result = _called(function, lambda: name, inputs, options)
     return result if out is None else _stored(result, out)
 
 
@@ -50,7 +54,7 @@ def _elementwise(function: Any, name: str, inputs: Any, options: dict[str, Any],
         refuse(f"{name} with {', '.join(options)}= is not supported here", UnsupportedOperation)
     if dtype is not None:
         inputs = tuple(rows.astype(i, dtype=np.dtype(dtype)) for i in inputs)
-    result = _called(function, name, inputs, {})
+    result = _called(function, lambda: name, inputs, {})
     if where is True:
         return result
     if out is None:
@@ -59,6 +63,10 @@ def _elementwise(function: Any, name: str, inputs: Any, options: dict[str, Any],
             UnsupportedOperation,
         )
     return np.where(where, result, out[0])
+
+
+def _function_name(function: Any) -> str:
+    return f"{function.__module__}.{function.__name__}".replace("numpy", "np", 1)
 
 
 def _ufunc_name(ufunc: np.ufunc) -> str:
@@ -73,7 +81,7 @@ def _unknown(name: str) -> str:
     )
 
 
-def _called(function: Any, name: str, arguments: Any, options: Any) -> Any:
+def _called(function: Any, name: Callable[[], str], arguments: Any, options: Any) -> Any:
     """Call what stands for a NumPy function; an argument that it does not take is refused."""
     try:
         return function(*arguments, **options)
@@ -85,7 +93,7 @@ def _called(function: Any, name: str, arguments: Any, options: Any) -> Any:
         if inside and (inside.tb_next or inside.tb_frame.f_code is not Primitive.__call__.__code__):
             raise
         refuse(
-            f"{name} was called in a way that diffkit does not support: {error}",
+            f"{name()} was called in a way that diffkit does not support: {error}",
             UnsupportedOperation,
         )
 

@@ -50,12 +50,14 @@ def settle(value: Any) -> Any:
 
 def settled(static: Any) -> Any:
     """A static argument with every traced value in it settled, and arrays copied."""
+    if static is None or isinstance(static, (int, float, str, np.dtype)):
+        return static
     if is_traced(static):
         return settle(static)
     if isinstance(static, (tuple, list, dict)):
         return map_leaves(settled, static)
     if isinstance(static, slice):
-        return slice(*(settled(part) for part in (static.start, static.stop, static.step)))
+        return slice(settled(static.start), settled(static.stop), settled(static.step))
     if isinstance(static, np.ndarray):
         return settle(pack(static)) if static.dtype == object else static.copy()
     return static

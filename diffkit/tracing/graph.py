@@ -8,6 +8,7 @@ another point of the same layout for as long as its guards hold.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -81,11 +82,14 @@ class Primitive:
 
     def __call__(self, *arguments: Any, **static: Any) -> Any:
         """Apply the primitive, recording it where an argument is traced."""
-        operands = tuple(as_operand(a) for a in arguments)
-        trace = top_trace(operands)
+        for argument in arguments:
+            if isinstance(argument, _REPACKED):
+                arguments = tuple([as_operand(a) for a in arguments])
+                break
+        trace = top_trace(arguments)
         if trace is None:
-            return self.function(*operands, **static)
-        return trace.record(self, operands, static)
+            return self.function(*arguments, **static)
+        return trace.record(self, arguments, static)
 
     def pull(self, position: int, g: Any, y: Any, arguments: Sequence[Any], static: Any) -> Any:
         """The adjoint of one argument, or None where none flows."""
@@ -101,16 +105,21 @@ def top_trace(operands: Sequence[Any]) -> Any:
     """The innermost trace among the operands, or None if none is traced."""
     top = None
     for operand in operands:
-        if is_traced(operand) and (top is None or operand.recorder.level > top.level):
-            top = operand.recorder
+        if is_traced(operand):
+            recorder = operand.recorder
+            if top is None or recorder.level > top.level:
+                top = recorder
     return top
+
+
+_REPACKED: Final = (list, tuple, np.ndarray)
 
 
 def as_operand(value: Any) -> Any:
     """Re-pack what NumPy made of traced scalars (an object array, a list) as one traced array."""
     if isinstance(value, (list, tuple)):
         value = np.array(value)
-    if isinstance(value, np.ndarray) and value.dtype == object:
+    if isinstance(value, np.ndarray) and value.dtype.kind == "O":
         return pack(value)
     return value
 
@@ -208,6 +217,13 @@ def same_value(a: Any, b: Any) -> bool:
     a, b = np.asarray(a), np.asarray(b)
     if a.shape != b.shape:
         return False
+    if a.dtype == b.dtype == np.float64:
+        if not a.shape:
+            a, b = a.item(), b.item()
+            same = a == b or (a != a and b != b)
+            return same and math.copysign(1, a) == math.copysign(1, b)
+        if (a.view(np.int64) == b.view(np.int64)).all():
+            return True
     if a.dtype.kind != "f" or b.dtype.kind != "f":
         return bool(np.array_equal(a, b))
     return bool(

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, unsafe_hash=True)  # freezing would double the cost of making one
 class Location:
     """A line of the user's code."""
 

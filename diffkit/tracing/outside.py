@@ -37,9 +37,6 @@ class _Watch:
     place: tuple[Any, ...]
     found: Any
 
-    def holds(self) -> bool:
-        return _same(self.look(*self.place), self.found)
-
 
 @dataclass(frozen=True)
 class _Members:
@@ -88,7 +85,11 @@ class OutsideState:
 
     def holds(self) -> bool:
         """Whether a look at every place finds what it found then."""
-        return all(watch.holds() for watch in self.watches)
+        for watch in self.watches:
+            found = watch.look(*watch.place)
+            if found is not watch.found and not _same(found, watch.found):
+                return False
+        return True
 
     def same_as(self, other: OutsideState) -> bool:
         """Whether two collections found the same."""

@@ -44,7 +44,7 @@ def describe_data(data: tuple[Any, ...]) -> tuple[DataLayout, Leaves]:
         if is_data(value):
             leaves.append(value)
             kind = np.ndarray if is_traced(value) else type(value)
-            shape, dtype = np.shape(concrete(value)), str(_dtype(value))
+            shape, dtype = np.shape(concrete(value)), _dtype(value)
             description.append((kind, shape, dtype, memory_order(value)))
         else:
             description.append(_Fixed(value))
@@ -126,7 +126,7 @@ def record(target: Target, point: Point) -> Graph:
     `isinstance(x, np.ndarray)`, `np.isscalar(x)`, writes through `np.asarray(x)`, random
     numbers. Inside another trace there is no plain value to compare with.
     """
-    _, data = describe_data(point.data)
+    data = describe_data(point.data)[1] if point.data else []
     nested = any(is_traced(leaf) for leaf in (*point.leaves, *data))
     plain = None if nested else target.evaluate(point.layout, point.leaves, point.data)
     with Trace() as running:

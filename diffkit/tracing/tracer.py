@@ -103,30 +103,36 @@ class Trace:
             )
         if static:
             static = {name: settled(value) for name, value in static.items()}
-        inputs = tuple(
-            operand.node
-            if is_traced(operand) and operand.recorder is self
-            else self.constant(operand)
-            for operand in operands
-        )
-        value = primitive(*(node.value for node in inputs), **static)
-        if np.iscomplexobj(concrete(value)):
+        inputs, values, nested, depends, flows = [], [], False, False, False
+        for operand in operands:
+            mine = isinstance(operand, Traced) and operand.recorder is self
+            source = operand.node if mine else self.constant(operand)
+            inputs.append(source)
+            values.append(source.value)
+            nested = nested or isinstance(source.value, Traced)
+            depends = depends or source.depends
+            flows = flows or source.active
+        value = (primitive if nested else primitive.function)(*values, **static)
+        kind = _kind(value)
+        if kind == "c":
             refuse(
                 f"np.{primitive.name} gave complex numbers, which cannot be differentiated "
                 "through; compute real and imaginary parts separately",
                 UnsupportedOperation,
             )
-        depends = any(node.depends for node in inputs)
-        active = (
-            primitive.differentiable
-            and any(node.active for node in inputs)
-            and np.asarray(concrete(value)).dtype.kind == "f"
-        )
-        node = self.add(primitive, inputs, static, value, active=active, depends=depends)
+        active = flows and kind == "f" and primitive.differentiable
+        node = self.add(primitive, tuple(inputs), static, value, active=active, depends=depends)
         traced = Traced(self, node)
         if primitive.movement:
             traced.link_to(operands[0], primitive, static)
         return traced
+
+
+def _kind(value: Any) -> str:
+    """The kind of number that a value is made of, as NumPy names it: `f` for floating."""
+    if isinstance(value, (np.ndarray, np.generic, Traced)):
+        return value.dtype.kind
+    return np.asarray(value).dtype.kind
 
 
 def _snapshot(value: Any) -> Any:
@@ -175,13 +181,15 @@ class Traced(Exits, ArrayMethods):
     @property
     def recorder(self) -> Trace:
         """The trace of the present value."""
-        self._look_at_parent()
+        if self._parent is not None:
+            self._look_at_parent()
         return self._recorder
 
     @property
     def node(self) -> Node:
         """The node of the present value."""
-        self._look_at_parent()
+        if self._parent is not None:
+            self._look_at_parent()
         return self._node
 
     def _look_at_parent(self) -> None:

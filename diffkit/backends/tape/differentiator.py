@@ -22,7 +22,7 @@ from diffkit.backends.tape.walk import pull_back
 from diffkit.errors import InvalidInput, UnsupportedOperation
 from diffkit.interface import Cost, Differentiator, Prepared
 from diffkit.structure import Layout, Leaves, is_traced
-from diffkit.target import Output, Point, Target
+from diffkit.target import Function, Output, Point, Target
 from diffkit.tracing.graph import Graph, GuardFailed, same_value
 from diffkit.tracing.outside import OutsideState, outside_state
 from diffkit.tracing.recording import DataLayout, describe_data, record
@@ -52,6 +52,9 @@ class Tape(Differentiator):
         prepared.run(point)
         return prepared
 
+    def once(self, f: Function, *arguments: Any, wrt: int | tuple[int, ...] = 0) -> Prepared:
+        return _TapeOnce(self, *self._target_and_point(f, arguments, wrt))
+
 
 @dataclass
 class _Program:
@@ -77,12 +80,9 @@ class _Program:
 class _Run:
     """The graph with the value of every node at one point."""
 
-    program: _Program
+    graph: Graph
     values: list[Any]
-
-    @property
-    def graph(self) -> Graph:
-        return self.program.graph
+    program: _Program | None = None
 
     @property
     def output(self) -> Output:
@@ -130,20 +130,18 @@ class TapePrepared(Prepared):
         outside = outside_state(self.target.f, *arguments.fixed)
         program = _Program(graph, point.layout, arguments, outside)
         self._keep(program)
-        return _Run(program, [node.value for node in graph.nodes])
+        return _Run(graph, [node.value for node in graph.nodes], program)
 
     def value_and_gradient(self, *arguments: Any) -> tuple[Any, Any]:
         """Return `f(x)` and its gradient, by a compiled program where one applies."""
-        if arguments and any(program.compiled for program in self._programs):
-            x, data = self.target.split(arguments)
-            for program in reversed(self._programs):
-                if program.compiled is None or not program.outside.holds():
-                    continue
-                result: tuple[Any, Any] | None = program.compiled.run(x, data)
-                if result is not None:
-                    if program is not self._programs[-1]:
-                        self._keep(program)
-                    return result
+        for program in reversed(self._programs) if arguments else ():
+            if program.compiled is None or not program.outside.holds():
+                continue
+            result: tuple[Any, Any] | None = program.compiled.run(*self.target.split(arguments))
+            if result is not None:
+                if program is not self._programs[-1]:
+                    self._keep(program)
+                return result
         return super().value_and_gradient(*arguments)
 
     def source(self) -> str:
@@ -165,10 +163,13 @@ class TapePrepared(Prepared):
         run = self.run(point)
         output, program = run.output, run.program
         self._require_scalar(output)
-        program.gradients += 1
-        if program.gradients == 2 and program.graph.operations <= LONGEST:
-            program.compiled = compiled(program.graph, point.data)
-        return output, run.pull_back([np.ones((), output.layout.leaves[0].dtype)])
+        if program is not None:
+            program.gradients += 1
+            if program.gradients == 2 and program.graph.operations <= LONGEST:
+                program.compiled = compiled(program.graph, point.data)
+        leaf = output.layout.leaves[0]
+        seed = leaf.dtype.type(1) if leaf.scalar else np.ones((), leaf.dtype)
+        return output, run.pull_back([seed])
 
     def _keep(self, program: _Program) -> None:
         """Make a program the one used last; the one unused for longest leaves."""
@@ -214,13 +215,32 @@ class TapePrepared(Prepared):
         return self._gradient_prepared
 
 
+class _TapeOnce(TapePrepared):
+    """A function recorded at one point, for a call at that point alone: nothing to check."""
+
+    def __init__(self, differentiator: Tape, target: Target, point: Point) -> None:
+        super().__init__(differentiator, target)
+        graph = record(target, point)
+        self._at = point
+        self._recorded = _Run(graph, [node.value for node in graph.nodes])
+
+    def _point(self, arguments: tuple[Any, ...]) -> Point:
+        return self._at
+
+    def _bind(self, target: Target, point: Point) -> Prepared:
+        return _TapeOnce(self.differentiator, target, point)
+
+    def run(self, point: Point) -> _Run:
+        return self._recorded if point is self._at else super().run(point)
+
+
 def _evaluated(program: _Program, leaves: Leaves, data: Leaves) -> _Run:
     graph = program.graph
     known = [node.value for node in graph.nodes]
     recorded = [known[node.index] for node in (*graph.inputs, *graph.data)]
     if all(_same_point(a, b) for a, b in zip(recorded, [*leaves, *data], strict=True)):
-        return _Run(program, known)
-    return _Run(program, graph.evaluate(leaves, data))
+        return _Run(graph, known, program)
+    return _Run(graph, graph.evaluate(leaves, data), program)
 
 
 def _same_point(a: Any, b: Any) -> bool:

@@ -267,6 +267,13 @@ def _index(emitter: Emitter, position: int, step: Step) -> str | None:
     return f"v{a}[{emitter.static(position, step.static['index'])}]"
 
 
+def _astype(emitter: Emitter, position: int, step: Step) -> str | None:
+    (a,) = step.inputs
+    if not isinstance(emitter.value(a), np.ndarray):
+        return None
+    return f"v{a}.astype({emitter.static(position, step.static['dtype'])})"
+
+
 def _where(emitter: Emitter, position: int, step: Step) -> str | None:
     emitter._name("where", np.where)
     result = f"where({', '.join(f'v{i}' for i in step.inputs)})"
@@ -297,6 +304,7 @@ SPECIAL: dict[str, Special] = {
     "reshape": _reshape,
     "transpose": _transpose,
     "index": _index,
+    "astype": _astype,
     "where": _where,
     "add_at": _add_at,
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from diffkit.structure import Leaves, concrete
+from diffkit.structure import Leaves, all_finite, concrete
 from diffkit.tracing.graph import Graph, Node
 from diffkit.tracing.primitives.shapes import astype
 
@@ -19,7 +19,7 @@ def pull_back(graph: Graph, values: list[Any], cotangents: Leaves) -> Leaves:
     told apart: no adjoint flows where the cotangent was never more than dropped.
     """
     adjoints = walk(graph, values, cotangents, None)
-    if not all(np.all(np.isfinite(concrete(leaf))) for leaf in adjoints):
+    if not all(map(all_finite, adjoints)):
         live = [np.asarray(concrete(w)) != 0 for w in cotangents]
         adjoints = walk(graph, values, cotangents, live)
     return adjoints
@@ -41,9 +41,11 @@ def walk(graph: Graph, values: list[Any], cotangents: Leaves, live: Leaves | Non
             add(node.index, cotangent, None if live is None else live[k])
     with np.errstate(all="ignore"):
         for node in reversed(graph.nodes):
-            if node.primitive is None or node.index not in adjoints:
+            if node.primitive is None:
                 continue
-            g = adjoints.pop(node.index)
+            g = adjoints.pop(node.index, None)
+            if g is None:
+                continue
             arguments = [values[i.index] for i in node.inputs]
             for position, source in enumerate(node.inputs):
                 if not source.active:
@@ -80,7 +82,7 @@ def _flows(node: Node, position: int, live: Any, adjoint: Any, y: Any, arguments
 
 def _fitted(adjoint: Any, argument: Any) -> Any:
     """The adjoint with broadcasting undone, in the dtype of the argument."""
-    shape, target = np.shape(adjoint), np.shape(argument)
+    shape, target = adjoint.shape, argument.shape
     if shape != target:
         adjoint = _unbroadcast(adjoint, shape, target)
     dtype = argument.dtype

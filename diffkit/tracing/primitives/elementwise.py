@@ -26,7 +26,11 @@ LN10: Final = math.log(10)
 
 def _sech(x: Any) -> Any:
     e = np.exp(-np.abs(x))
-    return 2 * e / (1 + e * e)
+    below = e * e
+    below += 1
+    e += e
+    e /= below
+    return e
 
 
 sech = row(
@@ -190,7 +194,7 @@ elementwise(np.square, lambda g, y, x: g * (2 * x), sympy=lambda S, x: x**2, exa
 
 def _power_by_base(g: Any, y: Any, x: Any, n: Any) -> Any:
     if isinstance(n, (int, float)):
-        return None if n == 0 else g * (n * x ** (n - 1))
+        return None if n == 0 else g * (n * (x if n == 2 else x ** (n - 1)))
     constant = (n == 0) & (x == 0)  # 0 * 0**-1 is 0 here: x**0 is 1 on both sides of 0
     return g * (n * x ** np.where(constant, 1, n - 1))
 

@@ -17,6 +17,7 @@ from diffkit.tracing.primitives.lanes import (
     Lane,
     accumulate_objects,
     from_lanes,
+    kept_shape,
     lane_length,
     normalized,
     one_axis,
@@ -100,7 +101,7 @@ def _shared_among_extremes(g: Any, y: Any, a: Any, *, axis: Axes, keepdims: bool
     shape = np.shape(a)
     extreme = (a == spread(y, shape, axis)) | (a != a)
     count = np.sum(extreme, axis=axis, keepdims=True, dtype=a.dtype)
-    return np.where(extreme, spread(g, shape, axis) / count, 0)
+    return np.where(extreme, np.reshape(g, kept_shape(shape, axis)) / count, 0)
 
 
 max_ = row(

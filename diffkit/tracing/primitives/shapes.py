@@ -50,6 +50,8 @@ def _add_objects_at(zero: Any, values: Any, index: Any, shape: tuple[int, ...]) 
 
 def is_basic(index: Any) -> bool:
     """Whether an index selects each entry at most once, by integers and slices alone."""
+    if isinstance(index, slice):
+        return True
     parts = index if isinstance(index, tuple) else (index,)
     return all(
         part is None
