@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -102,11 +103,12 @@ class Display:
         return "".join(cells)
 
 
-class Displayed:
+class Displayed(ABC):
     """What a result needs to print well in a terminal and a notebook: `_display`, and this."""
 
+    @abstractmethod
     def _display(self) -> Display:
-        raise NotImplementedError
+        """The title, the table and the remarks."""
 
     def __str__(self) -> str:
         return self._display().text()

@@ -18,7 +18,10 @@ SHORTCUTS: Final[dict[float, np.ufunc]] = {
 
 
 class ArrayMethods:
-    """Gives a class that NumPy dispatches on the operators, attributes and methods of `ndarray`."""
+    """Gives a class that NumPy dispatches on the operators, attributes and methods of `ndarray`.
+
+    The class itself says what `self op= other` does, in `_update(ufunc, other)`.
+    """
 
     __slots__ = ()
 
@@ -162,9 +165,6 @@ class ArrayMethods:
 
     def __rdivmod__(self: Any, other: Any) -> Any:
         return np.floor_divide(other, self), np.remainder(other, self)
-
-    def _update(self: Any, ufunc: np.ufunc, other: Any) -> Any:
-        raise NotImplementedError
 
     # ------------------------------------------------------------------ array attributes
 

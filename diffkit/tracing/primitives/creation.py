@@ -21,45 +21,27 @@ def _made(fill: float, a: Any, dtype: Any, order: Any, shape: Any) -> Any:
     return a.lift(np.full_like(plain, fill, dtype=dtype, order=order, shape=shape))
 
 
-@defines(np.zeros_like)
-def _zeros_like(
-    a: Any,
-    dtype: Any = None,
-    order: str = "K",
-    subok: bool = True,
-    shape: Any = None,
-    *,
-    device: Any = None,
-) -> Any:
-    return _made(0, a, dtype, order, shape)
+def _define_like(function: Any, fill: float, floating: float) -> None:
+    """Define a function such as np.zeros_like, that fills arrays of any kind, or of floats."""
+
+    @defines(function)
+    def like(
+        a: Any,
+        dtype: Any = None,
+        order: str = "K",
+        subok: bool = True,
+        shape: Any = None,
+        *,
+        device: Any = None,
+    ) -> Any:
+        kind = np.dtype(a.dtype if dtype is None else dtype).kind
+        return _made(floating if kind == "f" else fill, a, dtype, order, shape)
 
 
-@defines(np.ones_like)
-def _ones_like(
-    a: Any,
-    dtype: Any = None,
-    order: str = "K",
-    subok: bool = True,
-    shape: Any = None,
-    *,
-    device: Any = None,
-) -> Any:
-    return _made(1, a, dtype, order, shape)
-
-
-@defines(np.empty_like)
-def _empty_like(
-    prototype: Any,
-    dtype: Any = None,
-    order: str = "K",
-    subok: bool = True,
-    shape: Any = None,
-    *,
-    device: Any = None,
-) -> Any:
-    # An entry that the function forgets to fill must not pass for a number.
-    floating = np.dtype(prototype.dtype if dtype is None else dtype).kind == "f"
-    return _made(np.nan if floating else 0, prototype, dtype, order, shape)
+_define_like(np.zeros_like, 0, 0)
+_define_like(np.ones_like, 1, 1)
+# An entry that the function forgets to fill must not pass for a number.
+_define_like(np.empty_like, 0, np.nan)
 
 
 @defines(np.full_like)
