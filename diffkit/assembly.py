@@ -64,7 +64,7 @@ def contracted(blocks: list[Leaves], directions: Leaves, layout: Layout) -> Leav
 
 def _contracted(block: Any, direction: Any) -> Any:
     if not is_traced(block) and not np.all(np.isfinite(block)):
-        block = np.where(concrete(direction) == 0, 0, block)
+        block = np.where(direction == 0, 0, block)
     with np.errstate(invalid="ignore"):
         return np.tensordot(block, direction, np.ndim(direction))
 

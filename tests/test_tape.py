@@ -568,3 +568,40 @@ def test_a_zero_dimensional_result_has_one_structure_with_every_backend() -> Non
         derivative = dk.derivative(f, 1.5, backend=backend)
         assert derivative == pytest.approx(3.0)
         assert type(derivative) is type(f(1.5))
+
+
+@pytest.mark.parametrize("operator", ["gradient", "jacobian", "hessian", "jvp", "vjp", "hvp"])
+def test_what_was_dropped_at_one_point_flows_at_another(operator: str) -> None:
+    """Recorded where a slope is infinite but dropped, used where it is finite and counts."""
+
+    def f(x: Any) -> Any:
+        return np.sum(np.where(x > 0, np.sqrt(np.abs(x)), x))
+
+    there, here = np.array([0.0, 2.0]), np.array([3.0, 2.0])
+    extra = {"jvp": (np.ones(2),), "hvp": (np.ones(2),), "vjp": (2.0,)}.get(operator, ())
+    for first, then in ((there, here), (here, there)):
+        prepared = getattr(dk.prepare(f, first), operator)
+        for _ in range(3):
+            prepared(first, *extra)
+        expected = getattr(dk, operator)(f, then, *extra)
+        np.testing.assert_allclose(prepared(then, *extra), expected, rtol=1e-14)
+    slope = {"gradient": 0.5 / np.sqrt(3), "hessian": -0.25 * 3**-1.5}.get(operator)
+    if slope is not None:
+        result = getattr(dk, operator)(f, here)
+        assert result.flat[0] == pytest.approx(slope, rel=1e-14)
+
+
+@pytest.mark.parametrize("operator", ["derivative", "gradient", "jacobian", "hessian"])
+def test_a_prepared_function_inside_another_brings_its_guards_along(operator: str) -> None:
+    def cube_or_line(y: Any) -> Any:
+        return y**3 if y > 0 else -5 * y
+
+    inner = dk.prepare(cube_or_line, 1.0)
+    for _ in range(3):
+        getattr(inner, operator)(1.0)
+    power = 1 if operator == "hessian" else 2
+    factor = 6.0 if operator == "hessian" else 3.0
+    outer = dk.prepare(lambda x: getattr(inner, operator)(x) * x, 1.0)
+    for x in (1.0, 2.0, -1.0, 3.0, -2.0):
+        right = factor * (power + 1) * x**power if x > 0 else 0.0 if power == 1 else -5.0
+        assert outer.gradient(x) == pytest.approx(right, rel=1e-14)

@@ -7,8 +7,8 @@ from typing import Any, Final, NoReturn
 
 import numpy as np
 
-from diffkit.structure import concrete, is_traced, map_leaves
-from diffkit.tracing.graph import Guard, pack
+from diffkit.structure import is_traced, map_leaves
+from diffkit.tracing.graph import pack, watch
 from diffkit.tracing.locations import is_internal, user_location
 from diffkit.tracing.primitives import shapes as rows
 from diffkit.tracing.refusals import refuse
@@ -36,16 +36,18 @@ def settle(value: Any) -> Any:
     Raises:
         TracingError: a derivative flows through the value.
     """
-    while is_traced(value):
-        node = value.node
-        if node.active:
+    if not is_traced(value):
+        return value
+    plain = value
+    while is_traced(plain):
+        if plain.node.active:
             refuse(
                 "a traced value would leave the graph here, which would lose its derivative; "
                 "use NumPy functions on it instead (np.sin, not math.sin), or a data argument"
             )
-        value.recorder.guards.append(Guard(node, concrete(node.value), user_location()))
-        value = node.value
-    return value
+        plain = plain.node.value
+    watch(value, user_location())
+    return plain
 
 
 def settled(static: Any) -> Any:

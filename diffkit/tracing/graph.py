@@ -231,6 +231,14 @@ def same_value(a: Any, b: Any) -> bool:
     )
 
 
+def watch(value: Any, location: Location | None) -> None:
+    """Add a guard on a traced value to the recording it belongs to, at every level."""
+    while is_traced(value):
+        node = value.node
+        value.recorder.guards.append(Guard(node, concrete(node.value), location))
+        value = node.value
+
+
 class GuardFailed(Exception):
     """A recorded program does not hold at this point; it must be recorded again."""
 
@@ -286,6 +294,8 @@ class Graph:
                 for guard in guards.get(node.index, ()):
                     if not guard.holds(values[node.index]):
                         raise GuardFailed(guard)
+                    # Evaluated inside another recording, that one depends on the outcome too.
+                    watch(values[node.index], guard.location)
         return values
 
     def guards_by_node(self) -> dict[int, list[Guard]]:

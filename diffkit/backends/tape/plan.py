@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from diffkit.backends.tape.walk import pull_back
+from diffkit.backends.tape.walk import walk
 from diffkit.structure import concrete, is_traced
-from diffkit.tracing.graph import Graph, Guard, Node, Primitive
+from diffkit.tracing.graph import Graph, Node, Primitive
 from diffkit.tracing.locations import Location
 from diffkit.tracing.primitives import PRIMITIVES
 from diffkit.tracing.tracer import Trace
@@ -76,7 +76,8 @@ def gradient_plan(graph: Graph) -> Plan:
         values = graph.evaluate(leaves, data)
         forward = len(running.nodes)
         seed = [np.ones((), leaf.dtype)[()] for leaf in graph.output_layout.leaves]
-        adjoints = pull_back(graph, values, seed)
+        # Where an adjoint is not finite the program declines; no place need be told apart.
+        adjoints = walk(graph, values, seed, None)
 
         def node_of(value: Any) -> Node:
             mine = is_traced(value) and value.recorder is running
@@ -84,10 +85,6 @@ def gradient_plan(graph: Graph) -> Plan:
 
         outputs = [node_of(values[node.index]) for node in graph.outputs]
         outputs += [node_of(adjoint) for adjoint in adjoints]
-        guards = [
-            Guard(node_of(values[guard.node.index]), guard.expected, guard.location)
-            for guard in graph.guards
-        ]
     lines = {
         id(node_of_value.node): node.location
         for node, node_of_value in zip(graph.nodes, values, strict=True)
@@ -106,7 +103,7 @@ def gradient_plan(graph: Graph) -> Plan:
         for node in running.nodes
     ]
     expected: dict[int, list[Any]] = {}
-    for guard in (*guards, *running.guards):
+    for guard in running.guards:  # those of the recording, and of the rules of the reverse walk
         expected.setdefault(guard.node.index, []).append(guard.expected)
     return simplified(Plan(steps, inputs, [node.index for node in outputs], expected))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from diffkit.structure import Leaves, all_finite, concrete
+from diffkit.structure import Leaves, all_finite, is_traced
 from diffkit.tracing.graph import Graph, Node
 from diffkit.tracing.primitives.shapes import astype
 
@@ -16,13 +16,19 @@ def pull_back(graph: Graph, values: list[Any], cotangents: Leaves) -> Leaves:
 
     A local derivative may be infinite where nothing depends on it (`np.where(x > 0, np.log(x),
     0)` at x = 0). Should an adjoint come out not finite, the walk is repeated with such places
-    told apart: no adjoint flows where the cotangent was never more than dropped.
+    told apart: no adjoint flows where the cotangent was never more than dropped. Where the walk
+    is itself recorded, the choice is a guard, and the places are computed with the rest.
     """
     adjoints = walk(graph, values, cotangents, None)
-    if not all(map(all_finite, adjoints)):
-        live = [np.asarray(concrete(w)) != 0 for w in cotangents]
-        adjoints = walk(graph, values, cotangents, live)
+    if not all(map(_is_finite, adjoints)):
+        adjoints = walk(graph, values, cotangents, [w != 0 for w in cotangents])
     return adjoints
+
+
+def _is_finite(adjoint: Any) -> bool:
+    if is_traced(adjoint):
+        return bool(np.all(np.isfinite(adjoint)))
+    return all_finite(adjoint)
 
 
 def walk(graph: Graph, values: list[Any], cotangents: Leaves, live: Leaves | None) -> Leaves:
@@ -58,7 +64,7 @@ def walk(graph: Graph, values: list[Any], cotangents: Leaves, live: Leaves | Non
                 if live is not None:
                     flows = _flows(node, position, alive[node.index], adjoint, y, arguments)
                     adjoint = np.where(flows, adjoint, 0.0)
-                    flows = concrete(_fitted(1.0 * flows, arguments[position])) > 0
+                    flows = _fitted(1.0 * flows, arguments[position]) > 0
                 add(source.index, _fitted(adjoint, arguments[position]), flows)
     return [
         adjoints.get(node.index, np.zeros(leaf.shape, leaf.dtype))
@@ -71,13 +77,11 @@ def _flows(node: Node, position: int, live: Any, adjoint: Any, y: Any, arguments
     assert node.primitive is not None
     shape = np.shape(adjoint)
     if node.primitive.routes:
-        y, arguments = concrete(y), [concrete(a) for a in arguments]
-        weights = np.asarray(live, np.float64)
-        routed = node.primitive.pull(position, weights, y, arguments, node.static)
-        return np.broadcast_to(np.asarray(routed) != 0, shape)
+        routed = node.primitive.pull(position, 1.0 * live, y, arguments, node.static)
+        return np.broadcast_to(routed != 0, shape)
     if node.primitive.elementwise:
         return np.broadcast_to(live, shape)
-    return np.full(shape, bool(np.any(live)))
+    return np.broadcast_to(np.any(live), shape)
 
 
 def _fitted(adjoint: Any, argument: Any) -> Any:
