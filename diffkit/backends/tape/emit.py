@@ -52,6 +52,12 @@ class Emitter:
                 self._guard(position, expected)
         return self.lines
 
+    def constants(self) -> dict[str, Any]:
+        """What the names in the source stand for, where they are numbers or indices."""
+        return {
+            name: v for name, v in self.names.items() if name[0] in "vki" and name[1:].isdigit()
+        }
+
     def results(self) -> list[str]:
         """An expression for each output, sharing memory with nothing else."""
         owners = [self._owner[position] for position in self.plan.outputs]

@@ -91,7 +91,13 @@ def compiled(graph: Graph, data: tuple[Any, ...]) -> Compiled | None:
     source = "\n".join(["def program(x, data):", *(f"    {line}" for line in lines), ""])
     names = {**writer.names, **emitter.names}
     exec(compile(source, "<diffkit program>", "exec"), names)
-    return Compiled(_serialised(names["program"]), source)
+    legend = [f"# {name}: {_briefly(value)}" for name, value in emitter.constants().items()]
+    return Compiled(_serialised(names["program"]), "\n".join([source, *legend]))
+
+
+def _briefly(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{type(value).__name__} of shape {np.shape(value)}"
 
 
 def _as_leaf(result: str, example: Any, leaf: Leaf) -> str:
