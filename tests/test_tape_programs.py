@@ -267,3 +267,10 @@ def test_random_programs_agree_with_the_walk(names: list[str], seed: int) -> Non
         np.testing.assert_allclose(
             prepared.gradient(point), expected, rtol=1e-12, atol=1e-14 * scale
         )
+
+
+def test_the_source_lists_its_constants_briefly() -> None:
+    source = compiled(lambda x: np.sum(np.sort(x, axis=0)[1] * 3.5), np.ones((40, 3))).source()
+    assert any(line.startswith("# v") and line.endswith(": 3.5") for line in source.split("\n"))
+    assert any(line.startswith("# k") and line.endswith("...") for line in source.split("\n"))
+    assert max(map(len, source.split("\n"))) < 400

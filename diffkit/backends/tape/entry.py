@@ -97,7 +97,7 @@ def compiled(graph: Graph, data: tuple[Any, ...]) -> Compiled | None:
 
 def _briefly(value: Any) -> str:
     text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else f"{type(value).__name__} of shape {np.shape(value)}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _as_leaf(result: str, example: Any, leaf: Leaf) -> str:
