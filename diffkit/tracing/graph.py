@@ -271,8 +271,14 @@ class Graph:
 
     @property
     def operations(self) -> int:
-        """How many nodes compute something."""
-        return sum(node.primitive is not None for node in self.nodes)
+        """How many operations the outputs take; what only guards need is not counted."""
+        needed = {node.index for node in self.outputs}
+        count = 0
+        for node in reversed(self.nodes):
+            if node.index in needed and node.primitive is not None:
+                count += 1
+                needed.update(source.index for source in node.inputs)
+        return count
 
     def evaluate(self, leaves: Leaves, data: Leaves) -> list[Any]:
         """The value of every node at another point, by index.
