@@ -377,10 +377,9 @@ def test_differences_see_a_kink_too() -> None:
         assert "kink" in found.reason
 
 
-@pytest.mark.usefixtures("without_truth")
-def test_a_tape_that_differences_contradict_decides_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def doubling_tape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tape gives twice the adjoint that it should."""
     from diffkit.backends.tape import differentiator as tape
 
     true_walk = tape.pull_back
@@ -389,6 +388,10 @@ def test_a_tape_that_differences_contradict_decides_nothing(
         return [2 * leaf for leaf in true_walk(*arguments)]
 
     monkeypatch.setattr(tape, "pull_back", doubled)
+
+
+@pytest.mark.usefixtures("without_truth", "doubling_tape")
+def test_a_tape_that_differences_contradict_decides_nothing() -> None:
     x = np.array([0.3, 0.4])
     for claimed in (np.cos(x), 2 * np.cos(x)):
         verdict = dk.validate(lambda x: np.sum(np.sin(x)), x, claimed)
@@ -396,17 +399,8 @@ def test_a_tape_that_differences_contradict_decides_nothing(
         assert "differences" in verdict.reason
 
 
-def test_a_wrong_rule_of_the_tape_does_not_make_a_right_gradient_wrong(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from diffkit.backends.tape import differentiator as tape
-
-    true_walk = tape.pull_back
-
-    def doubled(*arguments: Any) -> Any:
-        return [2 * leaf for leaf in true_walk(*arguments)]
-
-    monkeypatch.setattr(tape, "pull_back", doubled)
+@pytest.mark.usefixtures("doubling_tape")
+def test_a_wrong_rule_of_the_tape_does_not_make_a_right_gradient_wrong() -> None:
     x = np.array([0.3, 0.4])
     assert dk.validate(lambda x: np.sum(np.sin(x)), x, np.cos).verdict == "agree"
 

@@ -91,12 +91,6 @@ class OutsideState:
                 return False
         return True
 
-    def same_as(self, other: OutsideState) -> bool:
-        """Whether two collections found the same."""
-        return len(self.watches) == len(other.watches) and all(
-            _same(a.found, b.found) for a, b in zip(self.watches, other.watches, strict=True)
-        )
-
 
 def outside_state(f: Function, *given: Any) -> OutsideState:
     """Collect what `f`, and the objects and functions it is given, find outside arguments."""
