@@ -71,3 +71,11 @@ class NonFiniteDerivative(DiffkitError):
 
 class DiffkitWarning(UserWarning):
     """A result is returned, but with a reservation that the user should know."""
+
+
+class KinkWarning(DiffkitWarning):
+    """The function has no derivative at the point: it bends or jumps there.
+
+    What is returned is the equally shared subgradient: of equal arguments of `maximum` each has
+    the same part, the slope of |x| at 0 is 0, that of a jump what it is beside it.
+    """

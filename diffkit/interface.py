@@ -29,7 +29,15 @@ from diffkit.assembly import (
 )
 from diffkit.errors import InvalidInput, InvalidOutput, UnsupportedOperation
 from diffkit.structure import Layout, Leaves
-from diffkit.target import Function, Output, Point, Target, point_of, with_x_first
+from diffkit.target import (
+    Function,
+    Output,
+    Point,
+    Target,
+    point_of,
+    warn_of_reservation,
+    with_x_first,
+)
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,12 @@ class Differentiator(ABC):
         """Return a `Prepared` good for one call of an operator, at these very arguments."""
         return self.prepare(f, *arguments, wrt=wrt)
 
+    def value_and_gradient_once(
+        self, f: Function, *arguments: Any, wrt: int | tuple[int, ...] = 0
+    ) -> tuple[Any, Any]:
+        """Return `f(x)` and its gradient, for one call at these very arguments."""
+        return self.once(f, *arguments, wrt=wrt).value_and_gradient(*arguments)
+
     @staticmethod
     def _target_and_point(
         f: Function, arguments: tuple[Any, ...], wrt: int | tuple[int, ...]
@@ -100,6 +114,7 @@ class Differentiator(ABC):
             )
         if not arguments:
             raise InvalidInput("no point to differentiate at: pass x after the function")
+        warn_of_reservation(f)
         target = Target(f, wrt)
         return target, point_of(target, arguments)
 

@@ -34,14 +34,14 @@ def derivative(
 
 def gradient(f: Function, *arguments: Any, backend: Backend = "tape", wrt: Positions = 0) -> Any:
     """Return the gradient of a scalar function, in the structure of `x`."""
-    return resolve(backend).once(f, *arguments, wrt=wrt).gradient(*arguments)
+    return resolve(backend).value_and_gradient_once(f, *arguments, wrt=wrt)[1]
 
 
 def value_and_gradient(
     f: Function, *arguments: Any, backend: Backend = "tape", wrt: Positions = 0
 ) -> tuple[Any, Any]:
     """Return `f(x)` and its gradient, in the structure of `x`."""
-    return resolve(backend).once(f, *arguments, wrt=wrt).value_and_gradient(*arguments)
+    return resolve(backend).value_and_gradient_once(f, *arguments, wrt=wrt)
 
 
 def jacobian(f: Function, *arguments: Any, backend: Backend = "tape", wrt: Positions = 0) -> Any:

@@ -107,6 +107,8 @@ class Layout:
 
     def cast(self, leaves: Sequence[Any]) -> Leaves:
         """Each leaf in its own dtype, scalars as NumPy scalars."""
+        if len(self.leaves) == 1:
+            return [_as_leaf(leaves[0], self.leaves[0])]
         return [_as_leaf(value, leaf) for value, leaf in zip(leaves, self.leaves, strict=True)]
 
     def restore(self, leaves: Sequence[Any]) -> Any:
@@ -187,15 +189,12 @@ def flatten(
     Raises:
         error: a leaf is complex, not a number, or an integer inside a structure.
     """
-    kind = type(x)
-    if kind is float or kind is np.float64:
-        return _lone_leaf(role, (), True), [np.asarray(x)]
-    if kind is np.ndarray and x.dtype is _FLOAT64:
-        return _lone_leaf(role, x.shape, False), [x]
-    if is_traced(x) and x.dtype is _FLOAT64:
-        return _lone_leaf(role, x.shape, not isinstance(concrete(x), np.ndarray)), [x]
-    names: list[Leaf] = []
     leaves: Leaves = []
+    form = _form(x, leaves)
+    if form is not None:
+        return _layout(role, form), leaves
+    names: list[Leaf] = []
+    leaves = []
 
     def visit(value: Any, name: str, root: bool) -> _Nesting:
         items = _members(value)
@@ -204,7 +203,7 @@ def flatten(
             names.append(Leaf(name, tuple(array.shape), np.dtype(array.dtype), scalar))
             leaves.append(array)
             return _Nesting(None)
-        children = tuple(visit(v, _join(name, key, value, root), False) for key, v in items)
+        children = tuple(visit(v, _join(name, key, type(value), root), False) for key, v in items)
         return _Nesting(type(value), tuple(key for key, _ in items), children)
 
     nesting = visit(x, role, True)
@@ -214,10 +213,64 @@ def flatten(
 _FLOAT64: Final = np.dtype(np.float64)
 
 
-@lru_cache(maxsize=1024)
-def _lone_leaf(name: str, shape: tuple[int, ...], scalar: bool) -> Layout:
-    """The layout of a bare leaf of double precision."""
-    return Layout(_Nesting(None), (Leaf(name, shape, _FLOAT64, scalar),))
+def _form(x: Any, leaves: Leaves) -> Any:
+    """What the layout of an everyday structure depends on, and its leaves in `leaves`.
+
+    That is (None, shape, scalar) of a leaf of double precision, and (type, names, *members) of
+    a list, tuple or dict named by texts. None if it is not made of those alone.
+    """
+    kind = type(x)
+    if kind is np.ndarray:
+        leaves.append(x)
+        return (None, x.shape, False) if x.dtype is _FLOAT64 else None
+    if kind is float or kind is np.float64:
+        leaves.append(np.asarray(x))
+        return _SCALAR
+    if kind is list or kind is tuple:
+        form: list[Any] = [kind, None]
+        members = x
+    elif kind is dict:
+        form = [kind, tuple(x)]
+        if not all(type(name) is str for name in x):
+            return None
+        members = x.values()
+    elif is_traced(x) and x.dtype is _FLOAT64:
+        leaves.append(x)
+        return None, x.shape, not isinstance(concrete(x), np.ndarray)
+    else:
+        return None
+    for member in members:
+        part = _form(member, leaves)
+        if part is None:
+            return None
+        form.append(part)
+    return tuple(form)
+
+
+_SCALAR: Final = (None, (), True)
+
+
+@lru_cache(maxsize=256)
+def _layout(role: str, form: Any) -> Layout:
+    """The layout of a structure of the given form."""
+    leaves: list[Leaf] = []
+
+    def nesting(form: Any, name: str, root: bool) -> _Nesting:
+        kind, names, *members = form
+        if kind is None:
+            leaves.append(Leaf(name, names, _FLOAT64, members[0]))
+            return _Nesting(None)
+        keys = tuple(range(len(members))) if names is None else names
+        return _Nesting(
+            kind,
+            keys,
+            tuple(
+                nesting(member, _join(name, key, kind, root), False)
+                for key, member in zip(keys, members, strict=True)
+            ),
+        )
+
+    return Layout(nesting(form, role, True), tuple(leaves))
 
 
 def map_leaves(function: Callable[[Any], Any], x: Any) -> Any:
@@ -255,9 +308,9 @@ def _is_namedtuple(container: type) -> TypeGuard[Any]:
     return issubclass(container, tuple) and hasattr(container, "_fields")
 
 
-def _join(name: str, key: Any, container: Any, root: bool) -> str:
-    if _is_namedtuple(type(container)):
-        key = type(container)._fields[key]
+def _join(name: str, key: Any, container: type, root: bool) -> str:
+    if _is_namedtuple(container):
+        key = container._fields[key]
     if isinstance(key, str):
         return key if root else f"{name}.{key}"
     return f"{name}[{key!r}]"
@@ -284,6 +337,11 @@ def _own(leaf: Any) -> Any:
 
 def all_finite(value: Any) -> bool:
     """Whether every number in a plain or traced array is finite."""
+    kind = type(value)
+    if kind is np.float64:
+        return math.isfinite(value)
+    if kind is np.ndarray:
+        return bool(np.count_nonzero(np.isfinite(value)) == value.size)
     value = concrete(value)
     if isinstance(value, float):
         return math.isfinite(value)
@@ -292,9 +350,11 @@ def all_finite(value: Any) -> bool:
 
 
 def _as_leaf(value: Any, leaf: Leaf) -> Any:
-    if is_traced(value):
-        return value
-    if leaf.scalar and type(value) is leaf.dtype.type:
+    kind = type(value)
+    if kind is np.ndarray:
+        if value.dtype is leaf.dtype:
+            return value[()] if leaf.scalar else value
+    elif (leaf.scalar and kind is leaf.dtype.type) or is_traced(value):
         return value
     array = np.asarray(value).astype(leaf.dtype, copy=False)
     return array[()] if leaf.scalar else array
@@ -304,9 +364,10 @@ def _leaf_array(
     value: Any, name: str, promote: bool, root: bool, error: type[DiffkitError]
 ) -> tuple[Any, bool]:
     """One leaf as an array of native floating dtype, and whether it was a scalar."""
-    if is_traced(value):
+    if is_traced(value) and value.dtype.kind != "c":
         inner = concrete(value)
         return value, not isinstance(inner, np.ndarray)
+    value = concrete(value)
     if isinstance(value, (np.ma.MaskedArray, np.matrix)):
         raise error(f"{name} is a {type(value).__name__}; pass a plain array (np.asarray({name}))")
     if not isinstance(value, (bool, int, float, complex, np.generic, np.ndarray)):

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffkit.errors import InvalidInput, InvalidOutput, TracingError
+from diffkit.errors import DiffkitWarning, InvalidInput, InvalidOutput, TracingError
 from diffkit.structure import Layout, Leaves, all_finite, concrete, flatten, is_traced, map_leaves
 
 Function = Callable[..., Any]
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     """What `f` returned, as leaves."""
 
     layout: Layout
@@ -27,8 +26,7 @@ class Output:
         return self.layout.restore(self.leaves)
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """Where to differentiate: the leaves of `x`, and the data that go with it."""
 
     layout: Layout
@@ -40,8 +38,7 @@ class Point:
         return self.layout.restore(self.leaves)
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """`f`, and which of its positional arguments are differentiated.
 
     Attributes:
@@ -56,8 +53,11 @@ class Target:
     @property
     def name(self) -> str:
         """What to call `f` in messages: `loss`, `Network.loss`, `<lambda>`."""
-        name = getattr(self.f, "__qualname__", None) or type(self.f).__name__
-        return str(name).rsplit("<locals>.", 1)[-1]
+        return _short(self._qualified_name)
+
+    @property
+    def _qualified_name(self) -> str:
+        return getattr(self.f, "__qualname__", None) or type(self.f).__name__
 
     def split(self, arguments: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
         """Part the positional arguments into `x` and the data.
@@ -89,16 +89,21 @@ class Target:
 
     def evaluate(self, layout: Layout, leaves: Leaves, data: tuple[Any, ...]) -> Output:
         """Call `f` as a black box, on fresh copies of the leaves and read-only data."""
-        x = layout.restore(leaves)
+        return self.output(self.call_plain(Point(layout, leaves, data)))
+
+    def call_plain(self, point: Point) -> Any:
+        """What `f` itself returns for fresh copies of the leaves and read-only data."""
+        x, data = point.layout.restore(point.leaves), point.data
+        if not data:
+            return self.call(x, ())
         try:
-            result = self.call(x, tuple(map_leaves(_read_only, item) for item in data))
+            return self.call(x, tuple([map_leaves(_read_only, item) for item in data]))
         except ValueError as error:
-            if "read-only" not in str(error) or not data:
+            if "read-only" not in str(error):
                 raise
             raise InvalidInput(
                 f"{self.name} writes into one of its data arguments; let it work on a copy"
             ) from error
-        return self.output(result)
 
     def output(self, result: Any) -> Output:
         """Part what `f` returned into leaves.
@@ -109,7 +114,7 @@ class Target:
         if result is None:
             raise InvalidOutput(f"{self.name} returned None; does it lack a return statement?")
         layout, leaves = flatten(
-            result, _value_of(self.name), promote_integers=True, error=InvalidOutput
+            result, _value_of(self._qualified_name), promote_integers=True, error=InvalidOutput
         )
         return Output(layout, leaves)
 
@@ -129,6 +134,16 @@ def point_of(target: Target, arguments: tuple[Any, ...]) -> Point:
     return Point(layout, leaves, data)
 
 
+def warn_of_reservation(f: Function) -> None:
+    """Say what a function has to say about its derivative, in `__diffkit_reservation__`.
+
+    Warns:
+        DiffkitWarning: it has such a text, as the threshold does.
+    """
+    if reservation := getattr(f, "__diffkit_reservation__", None):
+        warnings.warn(reservation, DiffkitWarning, stacklevel=5)
+
+
 def require_plain(point: Point, backend: str) -> None:
     """Refuse a traced point, for backends that cannot be nested inside a derivative.
 
@@ -142,9 +157,14 @@ def require_plain(point: Point, backend: str) -> None:
         )
 
 
+def _short(qualified_name: str) -> str:
+    return str(qualified_name).rsplit("<locals>.", 1)[-1]
+
+
 @lru_cache(maxsize=1024)
-def _value_of(name: str) -> str:
+def _value_of(qualified_name: str) -> str:
     """What to call the value of a function: `loss(x)`."""
+    name = _short(qualified_name)
     return f"{name}(x)" if all(part.isidentifier() for part in name.split(".")) else "f(x)"
 
 

@@ -207,10 +207,10 @@ def test_definitions(f: Function, x: Any) -> None:
     "f",
     [
         lambda x: np.subtract.reduce(x),
-        lambda x: np.add.reduceat(x, [0, 2]),
+        lambda x: np.subtract.reduceat(x, [0, 2]),
         lambda x: np.sum(np.quantile(x, 0.3, method="nearest")),
         lambda x: np.quantile(VECTOR, x[0]),
-        lambda x: np.nanmedian(x),
+        lambda x: np.nanquantile(x, 0.3, method="nearest"),
         lambda x: np.sum(x, None, None, None),
     ],
 )
@@ -265,6 +265,7 @@ def test_third_derivative_of_a_product() -> None:
 # ---------------------------------------------------------------------- ties and NaN
 
 
+@pytest.mark.filterwarnings("ignore::diffkit.errors.KinkWarning")
 @pytest.mark.parametrize("function", [np.max, np.min])
 def test_entries_that_tie_share_equally(function: Any) -> None:
     assert dk.gradient(lambda x: function(x), np.full(4, 2.0)).tolist() == [0.25] * 4
@@ -274,10 +275,12 @@ def test_entries_that_tie_share_equally(function: Any) -> None:
     assert shares[1].tolist() == (x[1] == function(x[1])).astype(float).tolist()
 
 
+@pytest.mark.filterwarnings("ignore::diffkit.errors.KinkWarning")
 def test_extremum_ties_with_its_initial_value() -> None:
     assert dk.gradient(lambda x: np.max(x, initial=2.0), np.array([2.0, 1.0])).tolist() == [0.5, 0]
 
 
+@pytest.mark.filterwarnings("ignore::diffkit.errors.KinkWarning")
 def test_extremum_is_linear_beside_its_ties() -> None:
     assert not np.any(dk.hessian(lambda x: np.max(x) ** 2 - 2 * np.max(x), np.ones(3)) - 2 / 9)
 

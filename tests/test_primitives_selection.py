@@ -19,6 +19,7 @@ def by_both(function: Any, a: float, b: float) -> list[float]:
     return gradient
 
 
+@pytest.mark.filterwarnings("ignore::diffkit.errors.KinkWarning")
 @pytest.mark.parametrize("function", [np.maximum, np.minimum, np.fmax, np.fmin])
 def test_a_tie_is_shared_equally(function: Any) -> None:
     assert by_both(function, 2.0, 2.0) == [0.5, 0.5]
@@ -43,12 +44,14 @@ def test_fmax_follows_the_number_beside_a_nan(function: Any) -> None:
     assert pull(name, 1, a, b, g=np.ones(3)).tolist() == [1.0, 0.0, 0.5]
 
 
+@pytest.mark.filterwarnings("ignore::diffkit.errors.KinkWarning")
 def test_absolute_value_at_zero_has_the_mean_slope() -> None:
     assert dk.derivative(np.abs, 0.0) == 0.0
     assert dk.derivative(np.fabs, 0.0) == 0.0
     assert by_both(np.copysign, 0.0, -1.0) == [0.0, 0.0]
 
 
+@pytest.mark.filterwarnings("ignore::diffkit.errors.KinkWarning")
 def test_hypot_at_the_origin_is_zero_and_has_no_second_derivative() -> None:
     assert by_both(np.hypot, 0.0, 0.0) == [0.0, 0.0]
     with pytest.raises(dk.NonFiniteDerivative):
@@ -61,6 +64,7 @@ def test_no_derivative_where_a_root_is_vertical() -> None:
             dk.derivative(function, 0.0)
 
 
+@pytest.mark.filterwarnings("ignore::diffkit.errors.KinkWarning")
 @pytest.mark.parametrize(
     ("bounds", "expected"),
     [
@@ -151,6 +155,7 @@ def test_choices_that_do_not_match_are_numpys_own_error() -> None:
         dk.gradient(lambda x: np.sum(np.piecewise(x, [x > 0, x > 2], [np.sin])), x)
 
 
+@pytest.mark.filterwarnings("ignore::diffkit.errors.KinkWarning")
 def test_positions_of_what_holds() -> None:
     x = np.array([[1.0, -1.0], [0.0, 2.0]])
 
@@ -164,6 +169,7 @@ def test_positions_of_what_holds() -> None:
 # ---------------------------------------------------------------------- steps
 
 
+@pytest.mark.filterwarnings("ignore::diffkit.errors.KinkWarning")
 @pytest.mark.parametrize(
     "function",
     [
@@ -208,6 +214,7 @@ def test_floor_divide_and_divmod() -> None:
     assert parts.tolist() == [1.0, 1.0]
 
 
+@pytest.mark.filterwarnings("ignore::diffkit.errors.KinkWarning")
 @pytest.mark.parametrize(
     "function",
     [np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal],
@@ -215,7 +222,9 @@ def test_floor_divide_and_divmod() -> None:
 def test_a_comparison_masks_without_derivative(function: Any) -> None:
     x = np.array([-1.0, 0.0, 2.0])
     gradient = dk.gradient(lambda x: np.sum(x * function(x, 0.0)), x)
-    assert gradient.tolist() == function(x, 0.0).astype(float).tolist()
+    expected = function(x, 0.0).astype(float)
+    expected[1] = (function(1e-9, 0.0) + 0.0 + function(-1e-9, 0.0)) / 2  # as on both sides
+    assert gradient.tolist() == expected.tolist()
 
 
 def test_logic_on_conditions() -> None:
@@ -228,6 +237,7 @@ def test_logic_on_conditions() -> None:
     assert dk.gradient(f, x).tolist() == [-4.0, 1.0, 0.0]
 
 
+@pytest.mark.filterwarnings("ignore::diffkit.errors.KinkWarning")
 def test_heaviside_passes_on_its_value_at_zero() -> None:
     gradient = dk.gradient(
         lambda v: np.sum(np.heaviside(v[:3], v[3])), np.array([-1.0, 0.0, 2.0, 0.5])
@@ -239,6 +249,7 @@ def test_ldexp_scales() -> None:
     assert dk.derivative(lambda x: np.ldexp(x, 3), 1.5) == 8.0
 
 
+@pytest.mark.filterwarnings("ignore::diffkit.errors.KinkWarning")
 def test_special_values_are_replaced_without_derivative() -> None:
     x = np.array([1.0, np.nan, np.inf, -np.inf])
     data = np.array([2.0, 3.0, 4.0, 5.0])
@@ -270,6 +281,7 @@ def test_real_part_of_a_real_number_is_itself() -> None:
     assert dk.gradient(lambda x: np.sum(np.real(x) ** 2 + np.imag(x)), x).tolist() == [2.0, 4.0]
 
 
+@pytest.mark.filterwarnings("ignore::diffkit.errors.KinkWarning")
 def test_nearly_equal_is_an_outcome() -> None:
     def f(x: Any) -> Any:
         if np.allclose(x, 0.0) or np.array_equal(x, np.ones(2)):
@@ -281,6 +293,7 @@ def test_nearly_equal_is_an_outcome() -> None:
     assert dk.gradient(f, np.array([2.0, 3.0])).tolist() == [1.0, 7.0]
 
 
+@pytest.mark.filterwarnings("ignore::diffkit.errors.KinkWarning")
 def test_nan_is_nearly_equal_to_nan_on_request() -> None:
     holes = np.array([np.nan, 1.0])
 
@@ -293,7 +306,7 @@ def test_nan_is_nearly_equal_to_nan_on_request() -> None:
     assert dk.gradient(f, np.array([0.0, 2.0])).tolist() == [2.0, 1.0]
 
 
-@pytest.mark.parametrize("function", [np.angle, np.i0, np.unwrap, np.nextafter])
+@pytest.mark.parametrize("function", [np.spacing, np.nextafter])
 def test_what_is_not_in_the_table_is_refused_by_name(function: Any) -> None:
     arguments = (2.0,) if function is np.nextafter else ()
     with pytest.raises(dk.UnsupportedOperation, match=function.__name__):

@@ -37,8 +37,21 @@ def test_every_row_has_its_four_columns_or_says_why_not(name: str) -> None:
 
 
 def test_every_elementwise_row_with_a_derivative_is_in_the_cases() -> None:
-    elsewhere = {"where", "heaviside", "ldexp", "power_log", "sinc_derivative"}
-    rows = {name for name, row in PRIMITIVES.items() if row.elementwise and row.differentiable}
+    elsewhere = {
+        "where",
+        "heaviside",
+        "ldexp",
+        "power_log",
+        "sinc_derivative",
+        "steady",
+        "i0",
+        "i0_derivative",
+    }
+    rows = {
+        name
+        for name, row in PRIMITIVES.items()
+        if row.elementwise and row.differentiable and not name.startswith("scipy.")
+    }
     assert rows == set(UNARY) | set(BINARY) | elsewhere
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffkit.arithmetic import linear_algebra
+from diffkit.arithmetic import decompositions, linear_algebra
 from diffkit.errors import DiffkitError, InvalidInput
 
 Number = Any
@@ -152,6 +152,21 @@ class Arithmetic(ABC):
     def rad2deg(self, x: Number) -> Number:
         return self.number(x) * 180 / self.pi
 
+    @abstractmethod
+    def gamma(self, x: Number) -> Number: ...
+
+    @abstractmethod
+    def hyp0f1(self, b: Number, z: Number) -> Number: ...
+
+    def bessel(self, order: Number, x: Number, sign: int) -> Number:
+        """The Bessel function J (sign -1) or I (sign 1) of a constant order, by its series."""
+        order, half = self.number(order), self.number(x) * self.exact(Fraction(1, 2))
+        if self.less(order, 0) and self.equal(self.floor(order), order):
+            odd = not self.equal(self.remainder(order, 2), 0)
+            return self.bessel(-order, x, sign) * (sign if odd else 1)
+        scale = self.divide(self.power(half, order), self.gamma(order + 1))
+        return scale * self.hyp0f1(order + 1, half * half * sign)
+
     # ------------------------------------------------------------------ comparisons and choice
 
     @abstractmethod
@@ -285,3 +300,28 @@ class Arithmetic(ABC):
 
     def cholesky(self, matrix: Array) -> Array:
         return linear_algebra.cholesky(self, matrix)
+
+    @abstractmethod
+    def symmetric_eigen(self, matrix: Array) -> tuple[list[Number], Array]:
+        """The eigenvalues, ascending, and unit eigenvectors of a constant symmetric matrix.
+
+        Raises:
+            PrecisionNeeded: the eigenvalues cannot be told apart.
+        """
+
+    def expanded(self, array: Array) -> list[Array]:
+        """The Taylor terms of every entry, as far as all are known."""
+        return [array]
+
+    def joined(self, terms: list[Number]) -> Number:
+        """The number with the given Taylor terms."""
+        return terms[0]
+
+    def eigh(self, matrix: Array, *, uplo: str) -> Array:
+        return decompositions.eigh(self, matrix, uplo)
+
+    def svd(self, matrix: Array, *, full: bool) -> Array:
+        return decompositions.svd(self, matrix, full)
+
+    def qr(self, matrix: Array, *, complete: bool) -> Array:
+        return decompositions.qr(self, matrix, complete)

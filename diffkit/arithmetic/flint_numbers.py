@@ -128,6 +128,43 @@ class FlintNumbers(Arithmetic):
         """The constant term."""
         return x.series[0] if type(x) is Taylor else x
 
+    # ------------------------------------------------------------------ eigenvalues
+
+    def expanded(self, array: Any) -> list[Any]:
+        if not self._varies(*array.flat):
+            return [array]
+        known = [self.coefficients(x) for x in array.flat]
+        orders = []
+        for order in range(min(map(len, known))):
+            terms = np.empty(len(known), object)
+            terms[:] = [coefficients[order] for coefficients in known]
+            orders.append(terms.reshape(array.shape))
+        return orders
+
+    def joined(self, terms: list[Any]) -> Number:
+        return terms[0] if len(terms) == 1 else self._new(terms)
+
+    def symmetric_eigen(self, matrix: Any) -> tuple[list[Number], Any]:
+        """By FLINT, as for any matrix, but eigenvalues here are real and so are vectors.
+
+        A vector is real once one of its entries is 1.
+        """
+        import flint
+
+        try:
+            values, columns = flint.acb_mat(matrix.tolist()).eig(right=True)
+        except ValueError as error:
+            raise PrecisionNeeded("eigenvalues or singular values coincide") from error
+        order = sorted(range(len(values)), key=lambda i: float(values[i].real.mid()))
+        vectors = np.empty(matrix.shape, object)
+        for place, i in enumerate(order):
+            column = [columns[j, i] for j in range(len(values))]
+            largest = max(column, key=lambda entry: float(abs(entry).mid()))
+            real = [(entry / largest).real for entry in column]
+            length = sum((x * x for x in real), self._zero).sqrt()
+            vectors[:, place] = [x / length for x in real]
+        return [values[i].real for i in order], vectors
+
     # ------------------------------------------------------------------ comparisons
 
     def compare(self, a: Number, b: Number) -> int | None:

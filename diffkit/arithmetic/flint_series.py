@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
 from diffkit.arithmetic.base import Number, PrecisionNeeded
-from diffkit.arithmetic.flint_numbers import FlintNumbers
+from diffkit.arithmetic.flint_special import FlintSpecial
 from diffkit.arithmetic.taylor import Taylor
 
 
-class FlintSeries(FlintNumbers):
+class FlintSeries(FlintSpecial):
     """NumPy's functions on balls and on Taylor series of them, as FLINT composes them.
 
     What the numbers are, and how an instance is made and used, is said at `FlintNumbers`.
@@ -237,53 +236,6 @@ class FlintSeries(FlintNumbers):
         if not self._vanishes(x):
             return Taylor(x.series.sin_pi()) / (x * self.pi)
         return self._composed(lambda t: t.sin_pi() / (t * self.pi), x)
-
-    # ------------------------------------------------------------------ special functions
-
-    def erf(self, x: Number) -> Number:
-        return self._by_name(x, "erf")
-
-    def erfc(self, x: Number) -> Number:
-        return self._by_name(x, "erfc")
-
-    def gamma(self, x: Number) -> Number:
-        return self._by_name(x, "gamma")
-
-    def lgamma(self, x: Number) -> Number:
-        """log |gamma(x)|."""
-        x = self.number(x)
-        if self._start(x) > 0:
-            return self._by_name(x, "lgamma")
-        return self.log(self.absolute(self.gamma(x)))
-
-    def digamma(self, x: Number) -> Number:
-        """gamma' / gamma, which is what digamma is by definition."""
-        x = self.number(x)
-        if type(x) is not Taylor:
-            return x.digamma()
-        if self._start(x) > 0:
-            return self._composed(lambda t: t.lgamma().derivative(), x)
-        return self._composed(lambda t: t.gamma().derivative() / t.gamma(), x)
-
-    def _composed(self, function: Callable[[Any], Any], x: Number) -> Number:
-        """The series of a function at the constant term, composed with the rest of `x`.
-
-        It is expanded one coefficient further, for functions that lose one.
-        """
-        rest = x.series + 0
-        rest[0] = self._zero
-        self._context.cap = self.length + 1
-        try:
-            outer = function(self._series([x.series[0], 1], self.length + 1))
-        finally:
-            self._context.cap = self.length
-        return Taylor(outer(rest))
-
-    def _by_name(self, x: Number, name: str) -> Number:
-        x = self.number(x)
-        if type(x) is Taylor:
-            return Taylor(getattr(x.series, name)())
-        return getattr(x, name)()
 
     # ------------------------------------------------------------------ rounding to integers
 

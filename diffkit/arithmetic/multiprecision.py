@@ -6,6 +6,8 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
 from diffkit.arithmetic.base import Arithmetic, Number
 from diffkit.errors import InvalidInput
 
@@ -75,6 +77,13 @@ class MultiPrecision(Arithmetic):
         except (ValueError, ZeroDivisionError):
             return self._nan
         return result if type(result) is self._mpf else self._nan
+
+    def symmetric_eigen(self, matrix: Any) -> tuple[list[Number], Any]:
+        values, vectors = self.context.eigsy(self.context.matrix(matrix.tolist()))
+        columns = np.empty(matrix.shape, object)
+        for i, j in np.ndindex(matrix.shape):
+            columns[i, j] = vectors[i, j]
+        return list(values), columns
 
     # ------------------------------------------------------------------ functions
 
@@ -175,6 +184,39 @@ class MultiPrecision(Arithmetic):
 
     def digamma(self, x: Number) -> Number:
         return self._real(self.context.digamma, x)
+
+    def polygamma(self, order: int, x: Number) -> Number:
+        return self._real(lambda t: self.context.polygamma(order, t), x)
+
+    def zeta(self, x: Number) -> Number:
+        return self._real(self.context.zeta, x)
+
+    def erfi(self, x: Number) -> Number:
+        return self._real(self.context.erfi, x)
+
+    def erfinv(self, x: Number) -> Number:
+        return self._real(self.context.erfinv, x)
+
+    def erfcinv(self, x: Number) -> Number:
+        """As the inverse of erf near 1, as that of its complement near 0."""
+        x = self.number(x)
+        with self.context.extradps(max(0, 10 - int(self.context.mag(x)) // 3)):
+            return self.erfinv(1 - x)
+
+    def gammainc(self, a: Number, x: Number) -> Number:
+        return self._real(lambda p, t: self.context.gammainc(p, 0, t, regularized=True), a, x)
+
+    def gammaincc(self, a: Number, x: Number) -> Number:
+        return self._real(lambda p, t: self.context.gammainc(p, t, regularized=True), a, x)
+
+    def betainc(self, a: Number, b: Number, x: Number) -> Number:
+        def lower(p: Number, q: Number, t: Number) -> Number:
+            return self.context.betainc(p, q, 0, t, regularized=True)
+
+        return self._real(lower, a, b, x)
+
+    def hyp0f1(self, b: Number, z: Number) -> Number:
+        return self._real(self.context.hyp0f1, b, z)
 
     def floor(self, x: Number) -> Number:
         return self._real(self.context.floor, x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib import import_module
 
 from diffkit.errors import InvalidInput
@@ -28,7 +29,11 @@ def resolve(backend: str | Differentiator) -> Differentiator:
             f"unknown backend {backend!r}; choose one of {', '.join(BACKENDS)}, or pass a "
             "Differentiator such as dk.Tape()"
         )
-    module, name = BACKENDS[backend]
+    return _with_defaults(*BACKENDS[backend])
+
+
+@lru_cache
+def _with_defaults(module: str, name: str) -> Differentiator:
     differentiator = getattr(import_module(module), name)()
     assert isinstance(differentiator, Differentiator)
     return differentiator

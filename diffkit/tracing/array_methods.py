@@ -203,6 +203,10 @@ class ArrayMethods:
         return np.swapaxes(self, -1, -2)
 
     @property
+    def flat(self) -> Flat:
+        return Flat(self)
+
+    @property
     def real(self: Any) -> Any:
         return self
 
@@ -326,3 +330,22 @@ class ArrayMethods:
 def _one_tuple(arguments: tuple[Any, ...]) -> Any:
     """`a.reshape(2, 3)` and `a.reshape((2, 3))` mean the same."""
     return arguments[0] if len(arguments) == 1 else arguments
+
+
+class Flat:
+    """The entries of an array one after the other, to be read and assigned."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def __len__(self) -> int:
+        return int(self.array.size)
+
+    def __getitem__(self, index: Any) -> Any:
+        return np.copy(np.reshape(self.array, -1))[index]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        chosen = np.arange(len(self))[index]
+        self.array[np.unravel_index(chosen, self.array.shape)] = value

@@ -11,20 +11,21 @@ import numpy as np
 from diffkit.errors import DiffkitError, UnsupportedOperation
 from diffkit.structure import is_traced
 from diffkit.tracing.graph import Primitive
-from diffkit.tracing.primitives import FUNCTIONS, METHODS
+from diffkit.tracing.primitives import FUNCTIONS, METHODS, special
 from diffkit.tracing.primitives import shapes as rows
 from diffkit.tracing.refusals import refuse, remember
 
 
 def call_function(func: Any, arguments: Any, options: Any) -> Any:
     """The value of a NumPy function; with `out=`, written there."""
-    name = partial(_function_name, func)
     function = FUNCTIONS.get(func)
     if function is None:
-        refuse(_unknown(name()), UnsupportedOperation)
-    options = dict(options)
-    out = options.pop("out", None)
-    result = _called(function, name, arguments, options)
+        refuse(_unknown(_function_name(func)), UnsupportedOperation)
+    out = None
+    if "out" in options:
+        options = dict(options)
+        out = options.pop("out")
+    result = _called(function, partial(_function_name, func), arguments, options)
     return result if out is None else _stored(result, (out,))
 
 
@@ -34,7 +35,7 @@ def call_ufunc(ufunc: np.ufunc, method: str, inputs: Any, options: dict[str, Any
     if called and not options and (function := FUNCTIONS.get(ufunc)) is not None:
         return _called(function, partial(_ufunc_name, ufunc), inputs, options)
     name = _ufunc_name(ufunc) if called else f"{_ufunc_name(ufunc)}.{method}"
-    function = FUNCTIONS.get(ufunc) if called else METHODS.get((ufunc, method))
+    function = _of_ufunc(ufunc) if called else METHODS.get((ufunc, method))
     if function is None:
         refuse(_unknown(name), UnsupportedOperation)
     out = options.pop("out", None)
@@ -43,6 +44,10 @@ def call_ufunc(ufunc: np.ufunc, method: str, inputs: Any, options: dict[str, Any
     else:
         result = _called(function, lambda: name, inputs, options)
     return result if out is None else _stored(result, out)
+
+
+def _of_ufunc(ufunc: np.ufunc) -> Any:
+    return FUNCTIONS.get(ufunc) or special.adopted(ufunc)
 
 
 def _elementwise(function: Any, name: str, inputs: Any, options: dict[str, Any], out: Any) -> Any:

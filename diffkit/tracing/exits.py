@@ -30,6 +30,9 @@ def _in_a_numpy_mean() -> bool:
     return is_internal(code.co_filename) and code.co_name in ("_mean", "_var", "_std")
 
 
+_UNCHANGING: Final = (bool, int, float, str, np.dtype)
+
+
 def settle(value: Any) -> Any:
     """Take a value out of the graph as a plain one, with a guard on it at every level.
 
@@ -38,21 +41,26 @@ def settle(value: Any) -> Any:
     """
     if not is_traced(value):
         return value
-    plain = value
+    plain, kept = value, False
     while is_traced(plain):
+        kept = kept or plain.recorder.kept
         if plain.node.active:
             refuse(
                 "a traced value would leave the graph here, which would lose its derivative; "
                 "use NumPy functions on it instead (np.sin, not math.sin), or a data argument"
             )
         plain = plain.node.value
-    watch(value, user_location())
+    if kept:
+        watch(value, user_location())
     return plain
 
 
 def settled(static: Any) -> Any:
     """A static argument with every traced value in it settled, and arrays copied."""
-    if static is None or isinstance(static, (int, float, str, np.dtype)):
+    kind = type(static)
+    if static is None or kind in _UNCHANGING:
+        return static
+    if kind is tuple and all(type(member) is int for member in static):
         return static
     if is_traced(static):
         return settle(static)

@@ -17,7 +17,7 @@ import numpy as np
 
 from diffkit.errors import UnsupportedOperation
 from diffkit.structure import Layout, Leaves, concrete, is_traced
-from diffkit.tracing.locations import Location
+from diffkit.tracing.locations import Location, Place, located
 from diffkit.tracing.refusals import refuse
 
 Rule = Callable[..., Any]
@@ -62,6 +62,9 @@ class Primitive:
             or a constant; such a value may be a view.
         routes: whether the adjoint of an argument is made of entries of `g` alone, each kept,
             shared or dropped (movement, sums, choices): no local derivative can be infinite.
+        adds: the pullback of a function of one argument in place, `adds(total, g, **static)`:
+            it adds the adjoint to a plain array, where most entries of the adjoint are zero.
+        differentiable: whether a derivative can flow through it at all.
     """
 
     name: str
@@ -72,21 +75,32 @@ class Primitive:
     elementwise: bool = False
     movement: bool = False
     routes: bool = False
+    adds: Rule | None = None
+    differentiable: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "differentiable", not isinstance(self.pullbacks, Missing))
 
     @property
-    def differentiable(self) -> bool:
-        return not isinstance(self.pullbacks, Missing)
+    def called(self) -> str:
+        """Its name as messages have it: `np.sin`, `scipy.special.erf`."""
+        return self.name if self.name.startswith("scipy.") else f"np.{self.name}"
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
 
     def __call__(self, *arguments: Any, **static: Any) -> Any:
         """Apply the primitive, recording it where an argument is traced."""
+        trace = None
         for argument in arguments:
-            if isinstance(argument, _REPACKED):
+            if is_traced(argument):
+                recorder = argument.recorder
+                if trace is None or recorder.level > trace.level:
+                    trace = recorder
+            elif isinstance(argument, _REPACKED):
                 arguments = tuple([as_operand(a) for a in arguments])
+                trace = top_trace(arguments)
                 break
-        trace = top_trace(arguments)
         if trace is None:
             return self.function(*arguments, **static)
         return trace.record(self, arguments, static)
@@ -158,22 +172,15 @@ class Node:
         inputs: the nodes of its arguments.
         static: the keyword arguments, which are not differentiated.
         value: the value when it was recorded.
-        index: its place in `Graph.nodes`.
         active: whether a derivative by `x` can flow through it.
         depends: whether its value depends on `x` at all (a comparison does, inactively).
-        location: the line of the user's code.
+        place: the instruction of the user's code; None where nobody will ask for it.
+        index: its place in `Graph.nodes`.
     """
 
-    __slots__ = (
-        "active",
-        "depends",
-        "index",
-        "inputs",
-        "location",
-        "primitive",
-        "static",
-        "value",
-    )
+    __slots__ = ("active", "depends", "index", "inputs", "place", "primitive", "static", "value")
+
+    index: int
 
     def __init__(
         self,
@@ -181,23 +188,41 @@ class Node:
         inputs: tuple[Node, ...],
         static: Mapping[str, Any],
         value: Any,
-        index: int,
         active: bool,
         depends: bool,
-        location: Location | None,
+        place: Place | None = None,
     ) -> None:
         self.primitive = primitive
         self.inputs = inputs
         self.static = static
         self.value = value
-        self.index = index
         self.active = active
         self.depends = depends
-        self.location = location
+        self.place = place
+
+    def with_primitive(self, primitive: Primitive) -> Node:
+        """The same node, computed by another primitive."""
+        node = Node(
+            primitive,
+            self.inputs,
+            self.static,
+            self.value,
+            self.active,
+            self.depends,
+            self.place,
+        )
+        node.index = self.index
+        return node
+
+    @property
+    def location(self) -> Location | None:
+        """The line of the user's code."""
+        return None if self.place is None else located(self.place)
 
     def __repr__(self) -> str:
+        name = self.primitive.name if self.primitive else "value"
         arguments = ", ".join(f"%{node.index}" for node in self.inputs)
-        return f"%{self.index} = {self.primitive.name if self.primitive else 'value'}({arguments})"
+        return f"%{self.index} = {name}({arguments})"
 
 
 @dataclass(frozen=True)
@@ -235,7 +260,8 @@ def watch(value: Any, location: Location | None) -> None:
     """Add a guard on a traced value to the recording it belongs to, at every level."""
     while is_traced(value):
         node = value.node
-        value.recorder.guards.append(Guard(node, concrete(node.value), location))
+        if value.recorder.kept:
+            value.recorder.guards.append(Guard(node, concrete(node.value), location))
         value = node.value
 
 
@@ -310,3 +336,18 @@ class Graph:
         for guard in self.guards:
             table.setdefault(guard.node.index, []).append(guard)
         return table
+
+
+def scalar_operations(graph: Graph) -> int:
+    """Return about how many operations on single numbers a graph takes."""
+    total = 0
+    for node in graph.nodes:
+        if node.primitive is None:
+            continue
+        size = float(np.size(node.value))
+        sizes = [float(np.size(source.value)) for source in node.inputs]
+        if not node.primitive.elementwise and len(sizes) == 2:
+            total += int(max(*sizes, np.sqrt(sizes[0] * sizes[1] * size)))
+        else:
+            total += int(max([size, *sizes]))
+    return total

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 
-@dataclass(slots=True, unsafe_hash=True)  # freezing would double the cost of making one
+@dataclass(frozen=True, slots=True)
 class Location:
     """A line of the user's code."""
 
@@ -40,11 +40,29 @@ def is_internal(filename: str) -> bool:
     return filename.startswith(_INTERNAL)
 
 
-def user_location() -> Location | None:
-    """The line of the innermost caller outside diffkit's machinery and NumPy."""
+Place = tuple[CodeType, int]
+"""An instruction of the user's code: the code, and the offset into it. Its line costs more."""
+
+
+def user_place() -> Place | None:
+    """The instruction under way in the innermost caller outside diffkit's machinery and NumPy."""
     frame = sys._getframe(1)
     while frame is not None:
-        if not is_internal(frame.f_code.co_filename):
-            return Location(frame.f_code, frame.f_lineno)
+        code = frame.f_code
+        if not is_internal(code.co_filename):
+            return code, frame.f_lasti
         frame = frame.f_back  # type: ignore[assignment]
     return None
+
+
+def located(place: Place) -> Location:
+    """The line that an instruction belongs to."""
+    code, offset = place
+    lines = (line for start, end, line in code.co_lines() if start <= offset < end)
+    return Location(code, next(lines, None) or code.co_firstlineno)
+
+
+def user_location() -> Location | None:
+    """The line of the innermost caller outside diffkit's machinery and NumPy."""
+    place = user_place()
+    return None if place is None else located(place)

@@ -69,6 +69,8 @@ def same_bytes(a: Any, b: Any) -> bool:
     """Whether two arrays are equal in shape, dtype and every bit."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
+    if a.nbytes <= 4096:  # sooner than to compare entries
+        return bool(a.tobytes() == b.tobytes())
     return bool(np.array_equal(_bits(a), _bits(b)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from diffkit.errors import DiffkitError, InvalidOutput, TracingError
-from diffkit.structure import Leaves, concrete, is_traced, map_leaves
+from diffkit.structure import Layout, Leaves, concrete, is_traced, map_leaves
 from diffkit.target import Function, Output, Point, Target, point_of
 from diffkit.tracing.graph import Graph, Node, pack, same_value
 from diffkit.tracing.locations import is_internal
@@ -120,64 +121,139 @@ def trace(f: Function, *arguments: Any, wrt: int | tuple[int, ...] = 0) -> Graph
 
 
 def record(target: Target, point: Point) -> Graph:
+    """Run `target` at `point` and return its graph."""
+    nested = is_nested(point)
+    return record_beside(target, point, None if nested else target.output(target.call_plain(point)))
+
+
+def record_beside(target: Target, point: Point, plain: Output | None) -> Graph:
     """Run `target` at `point` and return its graph.
 
-    The value is compared with that of the plain function, which catches what no tracer sees:
-    `isinstance(x, np.ndarray)`, `np.isscalar(x)`, writes through `np.asarray(x)`, random
-    numbers. Inside another trace there is no plain value to compare with.
+    Args:
+        target: the function.
+        point: where to run it.
+        plain: what the plain function gives there; None where the point `is_nested`.
     """
-    data = describe_data(point.data)[1] if point.data else []
-    nested = any(is_traced(leaf) for leaf in (*point.leaves, *data))
-    plain = None if nested else target.evaluate(point.layout, point.leaves, point.data)
-    with Trace() as running:
-        inputs = [running.input(leaf) for leaf in point.layout.cast(point.leaves)]
-        entered: list[Node] = []
-
-        def enter(value: Any) -> Any:
-            if not is_data(value):
-                return value
-            traced = running.data(value)
-            entered.append(traced.node)
-            return traced
-
-        arguments = tuple(map_leaves(enter, item) for item in point.data)
-        nodes = [traced.node for traced in inputs]
-        with np.errstate(all="ignore"):
-            result = _run(target, point.layout.unflatten(inputs), arguments, running, plain)
-        output = _output(target, result)
-        outputs = [_node(running, leaf) for leaf in output.leaves]
-    graph = Graph(
-        running.nodes, nodes, entered, point.layout, outputs, output.layout, running.guards
-    )
-    if plain is not None:
-        _compare(target, graph, plain)
-    return graph
+    with np.errstate(all="ignore"):
+        return Run(target, point, plain is None).graph(plain)
 
 
-def _run(
-    target: Target, x: Any, data: tuple[Any, ...], running: Trace, plain: Output | None
-) -> Any:
-    try:
-        result = target.call(x, data)
-    except Exception as error:
-        if running.refusal is not None:
-            raise running.refusal from (None if running.refusal is error else error)
-        if isinstance(error, DiffkitError) or (plain is None and not _about_tracing(error)):
-            raise
-        raise TracingError(
-            f"{target.name} works on plain arrays and fails on traced ones, at "
-            f"{_user_line(error)}: {type(error).__name__}: {error}; use np.stack or "
-            "np.zeros_like(x) to build arrays from traced values, or backend='finite'"
-        ) from error
-    if running.refusal is not None:
-        raise running.refusal
-    return result
+def is_nested(point: Point) -> bool:
+    """Whether a point lies inside another trace, where the plain function cannot be asked."""
+    return any(map(is_traced, point.leaves)) or any(map(_holds_traced, point.data))
+
+
+def _holds_traced(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_traced, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_traced, value))
+    return is_traced(value)
+
+
+class Run:
+    """One run of a function on traced values; NumPy's warnings must be off.
+
+    Attributes:
+        trace: the recording, ended.
+        inputs: the nodes of the leaves of x.
+        data: the nodes of the numeric leaves of the data.
+        number: the node of what the function returned, where that is one traced value.
+    """
+
+    def __init__(self, target: Target, point: Point, nested: bool, *, kept: bool = True) -> None:
+        """Run `target` at `point`.
+
+        Args:
+            target: the function.
+            point: where to run it.
+            nested: whether that `is_nested`.
+            kept: without it the graph serves at this point alone: it has no guards and no
+                locations.
+        """
+        self.target, self.point, self.nested = target, point, nested
+        self.data: list[Node] = []
+        self.number: Node | None = None
+        with Trace(kept) as self.trace:
+            x = [self.trace.input(leaf) for leaf in point.layout.cast(point.leaves)]
+            self.inputs = [leaf.node for leaf in x]
+            data = tuple([map_leaves(self._entered, item) for item in point.data])
+            result = self._called(point.layout.unflatten(x), data)
+            if type(result) is Traced and result.recorder is self.trace:
+                self.number, self._output = result.node, None
+            else:
+                output = self._output = target.output(_joined(result))
+                self._outputs = [self._node(leaf) for leaf in output.leaves]
+
+    def _entered(self, value: Any) -> Any:
+        """A member of the data, traced if it is made of numbers."""
+        if not is_data(value):
+            return value
+        traced = self.trace.data(value)
+        self.data.append(traced.node)
+        return traced
+
+    def _called(self, x: Any, data: tuple[Any, ...]) -> Any:
+        trace, target = self.trace, self.target
+        try:
+            result = target.call(x, data)
+        except Exception as error:
+            if trace.refusal is not None:
+                raise trace.refusal from (None if trace.refusal is error else error)
+            if isinstance(error, DiffkitError) or (self.nested and not _about_tracing(error)):
+                raise
+            raise TracingError(
+                f"{target.name} works on plain arrays and fails on traced ones, at "
+                f"{_user_line(error)}: {type(error).__name__}: {error}; {_way_out(error)}, or "
+                "backend='finite'"
+            ) from error
+        if trace.refusal is not None:
+            raise trace.refusal
+        return result
+
+    def _node(self, leaf: Any) -> Node:
+        if is_traced(leaf) and leaf.recorder is self.trace:
+            node: Node = leaf.node
+            return node
+        return self.trace.constant(leaf)
+
+    def graph(self, plain: Output | None) -> Graph:
+        """The graph of what was computed, whose value is compared with that of the plain function.
+
+        That catches what no tracer sees: `isinstance(x, np.ndarray)`, `np.isscalar(x)`, writes
+        through `np.asarray(x)`, random numbers.
+        """
+        if self.number is not None:
+            layout = self.target.output(Traced(self.trace, self.number)).layout
+            graph = self.graph_to([self.number], layout)
+        else:
+            assert self._output is not None
+            graph = self.graph_to(self._outputs, self._output.layout)
+        if plain is not None:
+            _compare(self.target, graph, plain)
+        return graph
+
+    def graph_to(self, outputs: list[Node], layout: Layout) -> Graph:
+        """The graph with the given outputs."""
+        trace = self.trace
+        return Graph(
+            trace.nodes, self.inputs, self.data, self.point.layout, outputs, layout, trace.guards
+        )
 
 
 def _about_tracing(error: Exception) -> bool:
     return isinstance(error, (TypeError, ValueError)) and (
         "Traced" in str(error) or "dtype('O')" in str(error) or "array element" in str(error)
     )
+
+
+def _way_out(error: Exception) -> str:
+    if f"{os.sep}scipy{os.sep}" in _user_line(error):
+        return (
+            "functions that SciPy writes in Python do not follow traced values, its ufuncs do: "
+            "for logsumexp(x) use np.logaddexp.reduce(x)"
+        )
+    return "use np.stack or np.zeros_like(x) to build arrays from traced values"
 
 
 def _user_line(error: Exception) -> str:
@@ -190,7 +266,7 @@ def _user_line(error: Exception) -> str:
     return f"{last.filename}:{last.lineno}"
 
 
-def _output(target: Target, result: Any) -> Output:
+def _joined(result: Any) -> Any:
     """What the traced function returned, object arrays of traced scalars joined."""
 
     def joined(value: Any) -> Any:
@@ -198,14 +274,7 @@ def _output(target: Target, result: Any) -> Output:
             return pack(value)
         return value
 
-    return target.output(map_leaves(joined, result) if result is not None else None)
-
-
-def _node(running: Trace, leaf: Any) -> Node:
-    if is_traced(leaf) and leaf.recorder is running:
-        node: Node = leaf.node
-        return node
-    return running.constant(leaf)
+    return None if result is None else map_leaves(joined, result)
 
 
 def _compare(target: Target, graph: Graph, plain: Output) -> None:

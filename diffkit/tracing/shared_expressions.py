@@ -6,7 +6,7 @@ This module imports SymPy; import it inside functions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import sympy as sp
 
@@ -16,6 +16,7 @@ Expression = Any  # a SymPy expression
 Symbol = Any  # a SymPy symbol
 
 LONGEST_PRODUCT: Final = 4
+WAY_OUT: Final = "use form='array' or backend='tape'"
 _STEPS: Final = (sp.floor, sp.ceiling, sp.sign, sp.Heaviside)
 
 
@@ -29,7 +30,10 @@ class Shared:
         dependent: the symbols that depend on `x`.
         varying: those of them that change with `x` other than by jumps.
         position: the place of each symbol in `definitions`.
+        way_out: what to do where the budget is exceeded.
     """
+
+    way_out: ClassVar[str] = WAY_OUT
 
     def __init__(self, budget: int, inputs: Iterable[Symbol]) -> None:
         self.definitions: dict[Symbol, Expression] = {}
@@ -99,7 +103,7 @@ class Shared:
         return {s: e for s, e in self.definitions.items() if s in needed}
 
     def expanded(
-        self, expressions: Sequence[Expression], limit: int, way_out: str = "use backend='tape'"
+        self, expressions: Sequence[Expression], limit: int, way_out: str = WAY_OUT
     ) -> list[Expression]:
         """The expressions as trees in the inputs and bound symbols alone.
 
@@ -125,7 +129,8 @@ class Shared:
 
     def _count(self, expression: Expression) -> None:
         self.operations += tree_operations(expression, {})
-        require_budget(self.operations, self.budget, "the program of the derivative")
+        what = "the program of the derivative"
+        require_budget(self.operations, self.budget, what, self.way_out)
 
 
 def _between_jumps(expression: Expression) -> Expression:
@@ -147,9 +152,7 @@ def tree_operations(expression: Expression, sizes: Mapping[Symbol, int]) -> int:
     )
 
 
-def require_budget(
-    operations: int, budget: int, what: str, way_out: str = "use backend='tape'"
-) -> None:
+def require_budget(operations: int, budget: int, what: str, way_out: str = WAY_OUT) -> None:
     """Refuse what is too large.
 
     Raises:

@@ -183,7 +183,7 @@ def _operation(node: Node, A: Arithmetic) -> tuple[Callable[..., Any], tuple[int
             value = exact_array(A, node.value)
             return (lambda *_: value), indices
         raise TruthUnavailable(
-            f"np.{primitive.name} at {node.location} cannot be repeated in arbitrary precision: "
+            f"{primitive.called} at {node.location} cannot be repeated in arbitrary precision: "
             f"{column.reason}"
         )
     if isinstance(column, Same):

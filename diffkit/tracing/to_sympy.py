@@ -12,7 +12,8 @@ This module imports SymPy; import it inside functions.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ import numpy as np
 import sympy as sp
 
 from diffkit.errors import DiffkitError, ExpressionTooLarge, UnsupportedOperation
-from diffkit.tracing.graph import Graph, Missing, Node, Same
+from diffkit.tracing.graph import Graph, Missing, Node, Rule, Same
 from diffkit.tracing.locations import Location
 from diffkit.tracing.shared_expressions import Expression, Shared, Symbol
 from diffkit.tracing.stepwise import Stepwise
@@ -145,7 +146,7 @@ class _Conversion:
             yield Condition(condition, bool(guard.expected), guard.location)
 
     def _convert(self, wanted: Sequence[Node]) -> None:
-        for node in _needed(wanted, self.entries):
+        for node in nodes_needed(wanted, self.entries):
             if node.depends:
                 self.entries[node.index] = self._computed(node)
             else:
@@ -162,7 +163,7 @@ class _Conversion:
         return _mapped(lambda entry: self._defined(entry, large), result)
 
     def _defined(self, entry: Any, large: bool) -> Expression:
-        expression = _as_expression(entry)
+        expression = as_expression(entry)
         if not isinstance(expression, sp.Expr):
             return expression
         if large and _is_deep(expression):
@@ -191,33 +192,18 @@ class _Conversion:
     def _applied(self, node: Node, arguments: list[Any]) -> Any:
         primitive = node.primitive
         assert primitive is not None
-        rule = primitive.sympy
-        if isinstance(rule, Missing):
-            raise UnsupportedOperation(
-                f"np.{primitive.name} at {node.location} has no symbolic counterpart: "
-                f"{rule.reason}; use backend='tape'"
-            )
-        try:
+        if primitive.elementwise:
+            return _entrywise(lambda *entries: elementwise_expression(node, entries), arguments)
+        with _translated(node):
+            rule = _counterpart(node)
             if isinstance(rule, Same):
                 return _object_array(primitive.function(*arguments, **node.static))
             if isinstance(rule, str):
-                named = getattr(sp, rule)
-                if not primitive.elementwise:
-                    return _object_array(named(*arguments, **node.static))
-                return _entrywise(named, arguments, {})
-            if primitive.elementwise:
-                return _entrywise(lambda *a, **k: rule(sp, *a, **k), arguments, node.static)
+                return _object_array(getattr(sp, rule)(*arguments, **node.static))
             steps = Stepwise(self.shared, _values(node, arguments))
             result = _object_array(rule(steps, *arguments, **node.static))
             self.delicate |= steps.has_pivots
             return result
-        except DiffkitError:
-            raise
-        except (ArithmeticError, AttributeError, NotImplementedError, TypeError, ValueError) as e:
-            raise UnsupportedOperation(
-                f"np.{primitive.name} at {node.location} cannot be expressed in SymPy: {e}; "
-                "use backend='tape'"
-            ) from e
 
     # ------------------------------------------------------------------ what does not
 
@@ -268,8 +254,57 @@ class _Conversion:
         return result
 
 
-def _needed(wanted: Sequence[Node], known: Mapping[int, Any]) -> list[Node]:
-    """The nodes to convert, in order; below a value free of `x`, only moves are followed."""
+def _counterpart(node: Node) -> Rule | str | Same:
+    """The SymPy column of the primitive that computed a node.
+
+    Raises:
+        UnsupportedOperation: it is empty.
+    """
+    assert node.primitive is not None
+    rule = node.primitive.sympy
+    if isinstance(rule, Missing):
+        raise UnsupportedOperation(
+            f"{node.primitive.called} at {node.location} has no symbolic counterpart: "
+            f"{rule.reason}; use backend='tape'"
+        )
+    return rule
+
+
+@contextmanager
+def _translated(node: Node) -> Iterator[None]:
+    """SymPy's own errors as refusals that name the operation and its line."""
+    try:
+        yield
+    except DiffkitError:
+        raise
+    except (ArithmeticError, AttributeError, NotImplementedError, TypeError, ValueError) as error:
+        name = node.primitive.name if node.primitive else "value"
+        raise UnsupportedOperation(
+            f"np.{name} at {node.location} cannot be expressed in SymPy: {error}; "
+            "use backend='tape'"
+        ) from error
+
+
+def elementwise_expression(node: Node, entries: Sequence[Any]) -> Any:
+    """What an elementwise primitive computes from one expression for each argument.
+
+    Raises:
+        UnsupportedOperation: it has no SymPy counterpart.
+    """
+    with _translated(node):
+        rule = _counterpart(node)
+        if isinstance(rule, str):
+            return getattr(sp, rule)(*entries)
+        if isinstance(rule, Same):
+            assert node.primitive is not None
+            return node.primitive.function(*entries, **node.static)
+        return rule(sp, *entries, **node.static)
+
+
+def nodes_needed(
+    wanted: Sequence[Node], known: Mapping[int, Any], *, through_moves: bool = True
+) -> list[Node]:
+    """The nodes to convert, in order; below a value free of `x`, moves are followed or none."""
     found: dict[int, Node] = {}
     waiting = list(wanted)
     while waiting:
@@ -278,7 +313,7 @@ def _needed(wanted: Sequence[Node], known: Mapping[int, Any]) -> list[Node]:
             continue
         found[node.index] = node
         moved = node.primitive is not None and node.primitive.movement
-        if node.depends or moved:
+        if node.depends or (moved and through_moves):
             waiting.extend(node.inputs)
     return [found[index] for index in sorted(found)]
 
@@ -317,15 +352,15 @@ def _mapped(function: Any, array: Any) -> Any:
     return result
 
 
-def _entrywise(rule: Any, arguments: Sequence[Any], static: Mapping[str, Any]) -> Any:
+def _entrywise(rule: Any, arguments: Sequence[Any]) -> Any:
     arrays = np.broadcast_arrays(*arguments)
     result = np.empty(arrays[0].shape, object)
     for position, entries in enumerate(zip(*(a.flat for a in arrays), strict=True)):
-        result.flat[position] = rule(*entries, **static)
+        result.flat[position] = rule(*entries)
     return result
 
 
-def _as_expression(entry: Any) -> Expression:
+def as_expression(entry: Any) -> Expression:
     """What a rule returned, as SymPy's; numbers that it put in are exact."""
     if isinstance(entry, np.ndarray) and not entry.ndim:
         entry = entry[()]

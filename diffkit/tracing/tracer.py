@@ -9,8 +9,7 @@ inner traced array may be a traced array of an outer trace.
 from __future__ import annotations
 
 import itertools
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, ClassVar
 
@@ -22,9 +21,12 @@ from diffkit.tracing.array_methods import ArrayMethods
 from diffkit.tracing.dispatch import call_function, call_ufunc
 from diffkit.tracing.exits import Exits, settle, settled
 from diffkit.tracing.graph import Guard, Node, Primitive
-from diffkit.tracing.locations import user_location
+from diffkit.tracing.locations import user_place
 from diffkit.tracing.outside import same_bytes
+from diffkit.tracing.primitives import gathering
 from diffkit.tracing.primitives import shapes as rows
+from diffkit.tracing.primitives.complex_pairs import COMPLEX
+from diffkit.tracing.quick import QuickOperators, called, item, reduced
 from diffkit.tracing.refusals import refuse, running
 
 
@@ -32,6 +34,8 @@ class Trace:
     """One recording under way; a context manager around the run of the function.
 
     Attributes:
+        kept: whether the recording outlives the call: then the user's lines are noted, and the
+            outcomes that the function depended on.
         level: grows from outer to inner traces, in whichever thread they run.
         nodes: what has been recorded so far, in order.
         guards: the outcomes the function depended on so far.
@@ -41,14 +45,15 @@ class Trace:
 
     _levels: ClassVar[Iterator[int]] = itertools.count()
 
-    def __init__(self) -> None:
+    def __init__(self, kept: bool = True) -> None:
+        self.kept = kept
         self.nodes: list[Node] = []
         self.guards: list[Guard] = []
         self.refusal: DiffkitError | None = None
         self.closed = False
         self.level = next(Trace._levels)
-        self._adding = threading.Lock()  # the function may start threads of its own
         self._constants: dict[int, tuple[Any, Node]] = {}
+        self._numbers: dict[int | float, Node] = {}
 
     def __enter__(self) -> Trace:
         running().append(self)
@@ -58,86 +63,108 @@ class Trace:
         self.closed = True
         running().remove(self)
 
-    def add(
-        self,
-        primitive: Primitive | None,
-        inputs: tuple[Node, ...],
-        static: dict[str, Any],
-        value: Any,
-        *,
-        active: bool,
-        depends: bool,
-    ) -> Node:
-        location = user_location() if primitive else None
-        with self._adding:
-            index = len(self.nodes)
-            node = Node(primitive, inputs, static, value, index, active, depends, location)
-            self.nodes.append(node)
-        return node
-
     def input(self, value: Any) -> Traced:
         """A new input: a leaf of `x`."""
-        return Traced(self, self.add(None, (), {}, _snapshot(value), active=True, depends=True))
+        return Traced(self, self._given(value, True))
 
     def data(self, value: Any) -> Traced:
         """A new data input, which is not differentiated."""
-        return Traced(self, self.add(None, (), {}, _snapshot(value), active=False, depends=False))
+        return Traced(self, self._given(value, False))
+
+    def _given(self, value: Any, active: bool) -> Node:
+        return self._add(Node(None, (), {}, _snapshot(value), active, active))
+
+    def _add(self, node: Node) -> Node:
+        nodes = self.nodes
+        node.index = index = len(nodes)
+        nodes.append(node)
+        if nodes[index] is not node:  # a thread that the function started was quicker
+            node.index = max(i for i, other in enumerate(nodes) if other is node)
+        return node
+
+    def number(self, value: int | float) -> Node:
+        """The node of a Python number."""
+        node = self._numbers.get(value)
+        if node is None or type(node.value) is not type(value) or not value:  # 0.0 == -0.0 == 0
+            node = self._numbers[value] = self._given(value, False)
+        return node
 
     def constant(self, value: Any) -> Node:
         """The node of a captured value, copied, so that it counts as it is now."""
-        if not isinstance(value, np.ndarray):
-            return self.add(None, (), {}, _snapshot(value), active=False, depends=False)
+        if type(value) is not np.ndarray:
+            return self._given(value, False)
         known = self._constants.get(id(value))
         if known is not None and known[0] is value and same_bytes(value, known[1].value):
             return known[1]
-        node = self.add(None, (), {}, _snapshot(value), active=False, depends=False)
+        node = self._given(value, False)
         self._constants[id(value)] = (value, node)
         return node
 
-    def record(self, primitive: Primitive, operands: tuple[Any, ...], static: Any) -> Traced:
+    def record(self, primitive: Primitive, operands: tuple[Any, ...], static: Any) -> Any:
         """Apply a primitive to operands of which at least one is traced here."""
+        if static:
+            static = {name: settled(value) for name, value in static.items()}
+        inputs, values, nested = [], [], False
+        for operand in operands:
+            mine = type(operand) is Traced and operand.recorder is self
+            source = operand._node if mine else self.constant(operand)
+            inputs.append(source)
+            values.append(source.value)
+            nested = nested or type(source.value) is Traced
+        value = (primitive if nested else primitive.function)(*values, **static)
+        if _kind(value) == "c":  # a complex constant took part
+            return COMPLEX.record(primitive, operands, static)
+        flows = any(source.active for source in inputs)
+        depends = flows or any(source.depends for source in inputs)
+        traced = self._append(primitive, tuple(inputs), static, value, flows, depends)
+        if primitive.movement:
+            traced.link_to(operands[0], primitive, static)
+        return traced
+
+    def single(self, primitive: Primitive, a: Node, static: Any, value: Any) -> Traced:
+        """The traced value of a primitive of one argument, computed already."""
+        return self._append(primitive, (a,), static, value, a.active, a.depends)
+
+    def pair(self, primitive: Primitive, a: Node, b: Node, value: Any) -> Traced:
+        """The traced value of a primitive of two arguments, computed already."""
+        return self._append(
+            primitive, (a, b), {}, value, a.active or b.active, a.depends or b.depends
+        )
+
+    def _append(
+        self,
+        primitive: Primitive,
+        inputs: tuple[Node, ...],
+        static: Any,
+        value: Any,
+        flows: bool,
+        depends: bool,
+    ) -> Traced:
         if self.closed:
             refuse(
                 "a traced value was used after the function it belongs to had returned; it must "
                 "not be kept in outside state (a global, a list, an attribute)"
             )
-        if static:
-            static = {name: settled(value) for name, value in static.items()}
-        inputs, values, nested, depends, flows = [], [], False, False, False
-        for operand in operands:
-            mine = isinstance(operand, Traced) and operand.recorder is self
-            source = operand.node if mine else self.constant(operand)
-            inputs.append(source)
-            values.append(source.value)
-            nested = nested or isinstance(source.value, Traced)
-            depends = depends or source.depends
-            flows = flows or source.active
-        value = (primitive if nested else primitive.function)(*values, **static)
-        kind = _kind(value)
-        if kind == "c":
-            refuse(
-                f"np.{primitive.name} gave complex numbers, which cannot be differentiated "
-                "through; compute real and imaginary parts separately",
-                UnsupportedOperation,
-            )
-        active = flows and kind == "f" and primitive.differentiable
-        node = self.add(primitive, tuple(inputs), static, value, active=active, depends=depends)
-        traced = Traced(self, node)
-        if primitive.movement:
-            traced.link_to(operands[0], primitive, static)
-        return traced
+        if flows:
+            floating = type(value) is np.float64 or _kind(value) == "f"
+            flows = floating and primitive.differentiable
+        node = Node(primitive, inputs, static, value, flows, depends)
+        if self.kept:
+            node.place = user_place()
+        return Traced(self, self._add(node))
 
 
 def _kind(value: Any) -> str:
     """The kind of number that a value is made of, as NumPy names it: `f` for floating."""
-    if isinstance(value, (np.ndarray, np.generic, Traced)):
-        return value.dtype.kind
-    return np.asarray(value).dtype.kind
+    dtype: np.dtype[Any] = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
+    return dtype.kind
 
 
 def _snapshot(value: Any) -> Any:
     """The value as it is now, whatever is written into the original later."""
-    if is_traced(value):
+    if type(value) is np.ndarray:
+        return value.copy(order="K")
+    if type(value) is Traced:
         return Traced(value.recorder, value.node)
     if isinstance(value, (np.ma.MaskedArray, np.matrix)):
         refuse(
@@ -148,7 +175,7 @@ def _snapshot(value: Any) -> Any:
     return value.copy(order="K") if isinstance(value, np.ndarray) else value
 
 
-class Traced(Exits, ArrayMethods):
+class Traced(Exits, QuickOperators, ArrayMethods):
     """An array under recording: behaves like the `ndarray` or NumPy scalar that it stands for.
 
     `value` is its value one level further out, `node` its node in `recorder`. A view knows what
@@ -158,12 +185,13 @@ class Traced(Exits, ArrayMethods):
     __diffkit_traced__: ClassVar[bool] = True
     __slots__ = ("_link", "_node", "_parent", "_parent_node", "_recorder")
 
+    _parent_node: Node  # these two of a view alone
+    _link: tuple[Primitive, dict[str, Any]]
+
     def __init__(self, trace: Trace, node: Node) -> None:
         self._recorder = trace
         self._node = node
         self._parent: Traced | None = None
-        self._parent_node: Node | None = None
-        self._link: tuple[Primitive, dict[str, Any]] | None = None
 
     # ------------------------------------------------------------------ views and writes
 
@@ -175,8 +203,13 @@ class Traced(Exits, ArrayMethods):
             and isinstance(there, np.ndarray)
             and np.may_share_memory(here, there)
         ):
-            self._parent, self._link = parent, (primitive, static)
-            self._parent_node = parent.node
+            self.view_of(parent, parent.node, primitive, static)
+
+    def view_of(
+        self, parent: Traced, node: Node, primitive: Primitive, static: dict[str, Any]
+    ) -> None:
+        """Make this array a view of `parent`, whose node was `node` when the view was taken."""
+        self._parent, self._parent_node, self._link = parent, node, (primitive, static)
 
     @property
     def recorder(self) -> Trace:
@@ -194,8 +227,7 @@ class Traced(Exits, ArrayMethods):
 
     def _look_at_parent(self) -> None:
         """Read again, in a view, what has been written to the array that it is a view of."""
-        if self._parent is None or self._link is None:
-            return
+        assert self._parent is not None
         latest = self._parent.node
         if latest is not self._parent_node:
             primitive, static = self._link
@@ -211,8 +243,8 @@ class Traced(Exits, ArrayMethods):
 
     def _write(self, index: Any, value: Any) -> None:
         """`self[index] = value`, seen by every view of the same array."""
-        if self._parent is None or self._link is None:
-            self._become(rows.index_update(self, value, index=index))
+        if self._parent is None:
+            self._become(gathering.updated(self, value, index))
             return
         primitive, static = self._link
         parent = self._parent
@@ -223,9 +255,9 @@ class Traced(Exits, ArrayMethods):
         chosen = primitive.function(positions, **static)[index]
         parent._write(np.unravel_index(chosen, parent.shape), value)
 
-    def _update(self, ufunc: np.ufunc, other: Any) -> Traced:
+    def _update(self, operation: Callable[[Any, Any], Any], other: Any) -> Traced:
         """`self op= other`: in place for an array, a new value for a scalar."""
-        result = ufunc(self, other)
+        result = operation(self, other)
         if not self._is_array:
             return result  # type: ignore[no-any-return]
         kept = result.shape == self.shape != () and result.dtype == self.dtype
@@ -264,9 +296,16 @@ class Traced(Exits, ArrayMethods):
     # ------------------------------------------------------------------ NumPy's dispatch
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        if not options and method == "__call__":
+            result = called(self, ufunc, inputs)
+            if result is not None:
+                return result
         return call_ufunc(ufunc, method, inputs, options)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        result = reduced(self, func, args, kwargs)
+        if result is not None:
+            return result
         return call_function(func, args, kwargs)
 
     @property
@@ -305,7 +344,8 @@ class Traced(Exits, ArrayMethods):
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: Any) -> Any:
-        return rows.index(self, index=index)
+        result = item(self, index)
+        return gathering.entries(self, index) if result is None else result
 
     def __contains__(self, value: Any) -> bool:
         return bool(np.any(self == value))

@@ -68,6 +68,13 @@ def _copy(a: Any, order: str = "K", subok: bool = False) -> Any:
     return a.copy(order) if isinstance(concrete(a), np.ndarray) else laid_out(a, order=order)
 
 
+if hasattr(np, "astype"):  # new in NumPy 2.1
+
+    @defines(np.astype)
+    def _astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
+        return x.astype(dtype, copy=copy)
+
+
 @defines(np.copyto)
 def _copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = True) -> None:
     if not is_traced(dst):
@@ -118,6 +125,16 @@ def _isrealobj(x: Any) -> bool:
     return True
 
 
+@defines(np.iscomplex)
+def _iscomplex(x: Any) -> Any:
+    return np.zeros(np.shape(_plain(x)), bool)[()]
+
+
+@defines(np.isreal)
+def _isreal(x: Any) -> Any:
+    return np.ones(np.shape(_plain(x)), bool)[()]
+
+
 @defines(np.array_repr, np.array_str, np.array2string)
 def _text(a: Any, *arguments: Any, **options: Any) -> str:
     return repr(a)
@@ -126,3 +143,23 @@ def _text(a: Any, *arguments: Any, **options: Any) -> str:
 @defines(np.may_share_memory, np.shares_memory)
 def _share_memory(a: Any, b: Any, max_work: Any = None) -> bool:
     return np.may_share_memory(_plain(a), _plain(b))
+
+
+@defines(np.diag_indices_from)
+def _diag_indices_from(arr: Any) -> Any:
+    return np.diag_indices_from(np.empty(np.shape(arr)))
+
+
+@defines(np.tril_indices_from)
+def _tril_indices_from(arr: Any, k: int = 0) -> Any:
+    return np.tril_indices_from(np.empty(np.shape(arr)), k)
+
+
+@defines(np.triu_indices_from)
+def _triu_indices_from(arr: Any, k: int = 0) -> Any:
+    return np.triu_indices_from(np.empty(np.shape(arr)), k)
+
+
+@defines(np.einsum_path)
+def _einsum_path(*operands: Any, **options: Any) -> Any:
+    return np.einsum_path(*(_plain(operand) for operand in operands), **options)

@@ -24,13 +24,10 @@ LN10: Final = math.log(10)
 # ---------------------------------------------------------------------- helper rows
 
 
-def _sech(x: Any) -> Any:
-    e = np.exp(-np.abs(x))
-    below = e * e
-    below += 1
-    e += e
-    e /= below
-    return e
+def _sech(x: Any, out: Any = None) -> Any:
+    with np.errstate(over="ignore"):  # the quotient is 0 there
+        cosh = np.cosh(x, out)
+    return np.divide(1.0, cosh, cosh if isinstance(cosh, np.ndarray) else None)
 
 
 sech = row(
@@ -59,7 +56,8 @@ logistic: Primitive = row(
 
 def _ratio(a: Any, b: Any) -> Any:
     with np.errstate(all="ignore"):
-        return np.where((a == 0) & (b == 0), 0, np.divide(a, b))[()]
+        quotient = np.divide(a, b)
+    return quotient if np.all(b) else np.where((a == 0) & (b == 0), 0, quotient)[()]
 
 
 ratio = row(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +11,10 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 from numpy.lib.stride_tricks import sliding_window_view
 
-from diffkit.structure import is_traced
-from diffkit.tracing.graph import Primitive, as_operand
-from diffkit.tracing.primitives.rows import defines, defines_method, movement, row
+from diffkit.structure import concrete, is_traced
+from diffkit.tracing.graph import Missing, Primitive, as_operand
+from diffkit.tracing.primitives.gathering import entries, is_integers, positions
+from diffkit.tracing.primitives.rows import defines, movement, row
 from diffkit.tracing.primitives.shapes import (
     add_at,
     fixed,
@@ -69,25 +71,27 @@ def _linalg_diagonal(x: Any, /, *, offset: int = 0) -> Any:
 
 @defines(np.take)
 def _take(a: Any, indices: Any, axis: int | None = None, mode: str = "raise") -> Any:
-    a, chosen = as_operand(a), fixed(indices)
+    a, chosen = as_operand(a), positions(indices)
     if axis is None:
         a, axis = np.ravel(a), 0
     axis = normalize_axis_index(axis, np.ndim(a))
     chosen = _in_bounds(chosen, np.shape(a)[axis], mode)
-    return a[(slice(None),) * axis + (chosen,)]
+    return entries(a, (slice(None),) * axis + (chosen,))
 
 
 def _in_bounds(indices: Any, length: int, mode: str) -> Any:
     if mode == "wrap":
         return indices % length
-    return np.clip(indices, 0, length - 1) if mode == "clip" else indices.astype(np.intp)
+    if mode == "clip":
+        return np.clip(indices, 0, length - 1)
+    return indices if is_integers(indices) else indices.astype(np.intp)
 
 
 def _along_axis(arr: Any, indices: Any, axis: int) -> tuple[Any, ...]:
     """The index that `np.take_along_axis` reads and `np.put_along_axis` writes."""
     axis = normalize_axis_index(axis, np.ndim(arr))
     grid = list(np.ogrid[tuple(slice(n) for n in np.shape(arr))])
-    grid[axis] = fixed(indices)
+    grid[axis] = positions(indices)
     return tuple(grid)
 
 
@@ -96,15 +100,17 @@ def _take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
     arr = as_operand(arr)
     if axis is None:
         arr, axis = np.ravel(arr), 0
-    return arr[_along_axis(arr, indices, axis)]
+    return entries(arr, _along_axis(arr, indices, axis))
 
 
 @defines(np.choose)
 def _choose(a: Any, choices: Any, mode: str = "raise") -> Any:
     operands = [as_operand(choice) for choice in choices]
-    chosen, *spread = np.broadcast_arrays(fixed(a), *operands)
-    chosen = _in_bounds(np.asarray(chosen), len(operands), mode)
-    return np.stack(spread)[(chosen, *np.indices(chosen.shape, sparse=True))]
+    chosen, *spread = np.broadcast_arrays(positions(a), *operands)
+    chosen = _in_bounds(chosen, len(operands), mode)
+    if np.any(np.less(chosen, 0)):
+        raise ValueError("invalid entry in choice array")
+    return entries(np.stack(spread), (chosen, *np.indices(chosen.shape, sparse=True)))
 
 
 @defines(np.compress)
@@ -117,9 +123,30 @@ def _extract(condition: Any, arr: Any) -> Any:
     return np.ravel(as_operand(arr))[np.flatnonzero(as_operand(condition))]
 
 
+coordinate = row(
+    "coordinate",
+    lambda i, *, k, shape, order: np.unravel_index(i, shape, order)[k],
+    Missing("it takes integers to integers"),
+    sympy=Missing("an index enters an expression as a fixed number"),
+    exact=lambda A, i, *, k, shape, order: A.remainder(
+        A.floor_divide(i, A.constant(_stride(shape, order)[k])), A.constant(np.atleast_1d(shape)[k])
+    ),
+    elementwise=True,
+)
+
+
+def _stride(shape: Any, order: str) -> list[int]:
+    lengths = [int(n) for n in np.atleast_1d(shape)]
+    if order == "C":
+        return [math.prod(lengths[k + 1 :]) for k in range(len(lengths))]
+    return [math.prod(lengths[:k]) for k in range(len(lengths))]
+
+
 @defines(np.unravel_index)
 def _unravel_index(indices: Any, shape: Any, order: Any = "C") -> tuple[Any, ...]:
-    return np.unravel_index(fixed(indices), shape, order)
+    if not is_integers(indices):
+        return np.unravel_index(fixed(indices), shape, order)
+    return tuple(coordinate(indices, k=k, shape=shape, order=order) for k in range(np.size(shape)))
 
 
 @defines(np.ravel_multi_index)
@@ -129,7 +156,16 @@ def _ravel_multi_index(multi_index: Any, dims: Any, mode: Any = "raise", order: 
 
 @defines(np.ix_)
 def _ix(*args: Any) -> tuple[Any, ...]:
-    return np.ix_(*(fixed(a) for a in args))
+    shape = [1] * len(args)
+    return tuple(
+        np.reshape(a, (*shape[:k], -1, *shape[k + 1 :])) if is_integers(a) else b
+        for k, (a, b) in enumerate(zip(args, np.ix_(*map(_plain, args)), strict=True))
+    )
+
+
+def _plain(a: Any) -> Any:
+    """A sequence for NumPy to look at, with a guard on what is traced and no integers."""
+    return concrete(a) if is_integers(a) else fixed(a)
 
 
 @defines(np.isin)
@@ -200,20 +236,3 @@ def _fill_diagonal(a: Any, val: Any, wrap: bool = False) -> None:
     marked = np.zeros(np.shape(a), bool)
     np.fill_diagonal(marked, True, wrap)
     _put(a, np.flatnonzero(marked), val)
-
-
-@defines_method(np.add, "at")
-def _add_at(a: Any, indices: Any, b: Any) -> None:
-    _require_traced(a, "add.at")
-    a[...] = a + _summands(a, indices, b)
-
-
-@defines_method(np.subtract, "at")
-def _subtract_at(a: Any, indices: Any, b: Any) -> None:
-    _require_traced(a, "subtract.at")
-    a[...] = a - _summands(a, indices, b)
-
-
-def _summands(a: Any, indices: Any, b: Any) -> Any:
-    selected = add_at(as_operand(b), index=indices, shape=np.shape(a))
-    return selected.astype(a.dtype)

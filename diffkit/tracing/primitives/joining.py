@@ -202,3 +202,16 @@ def _pad(array: Any, pad_width: Any, mode: Any = "constant", **options: Any) -> 
     inside = np.pad(np.ones(np.shape(array), bool), pad_width)
     made = np.pad(np.zeros(np.shape(array), array.dtype), pad_width, constant_values=constants)
     return np.where(inside, zero_padded, made)
+
+
+@defines(np.trim_zeros)
+def _trim_zeros(filt: Any, trim: str = "fb", axis: Any = None) -> Any:
+    filt = as_operand(filt)
+    if np.ndim(filt) != 1:
+        raise unsupported("np.trim_zeros of more than one axis", "slice the array")
+    places = np.flatnonzero(fixed(np.not_equal(filt, 0)))
+    if not places.size:
+        return filt[:0]
+    start = int(places[0]) if "f" in trim.lower() else 0
+    stop = int(places[-1]) + 1 if "b" in trim.lower() else np.shape(filt)[0]
+    return filt[start:stop]

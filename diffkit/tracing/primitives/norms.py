@@ -1,16 +1,46 @@
-"""Norms. Where a norm has no derivative (at zero) its rules give NaN, which is refused."""
+"""Norms. The Euclidean one has slope 0 at zero: the mean of the slopes along any line."""
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from diffkit.tracing.graph import as_operand
-from diffkit.tracing.primitives.linear_algebra import matmul
-from diffkit.tracing.primitives.rows import defines
-from diffkit.tracing.primitives.shapes import unboxed, unsupported
+from diffkit.tracing.graph import Primitive, as_operand
+from diffkit.tracing.primitives.counterparts import number
+from diffkit.tracing.primitives.decompositions import svdvals
+from diffkit.tracing.primitives.elementwise import ratio
+from diffkit.tracing.primitives.lanes import Axes, kept_shape, reduce_objects
+from diffkit.tracing.primitives.rows import defines, row
+from diffkit.tracing.primitives.shapes import unboxed
+
+
+def _euclidean(x: Any, *, axis: Axes, keepdims: bool) -> Any:
+    if axis is not None:
+        return np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims))
+    flat = np.ravel(x)
+    length = np.sqrt(np.matmul(flat, flat))
+    return np.reshape(length, (1,) * np.ndim(x)) if keepdims else length
+
+
+def _euclidean_adjoint(g: Any, y: Any, x: Any, *, axis: Axes, keepdims: bool) -> Any:
+    kept = kept_shape(np.shape(x), axis)
+    return np.reshape(g, kept) * ratio(x, np.reshape(y, kept))
+
+
+euclidean: Primitive = row(
+    "euclidean",
+    _euclidean,
+    (_euclidean_adjoint,),
+    sympy=lambda S, x, *, axis, keepdims: reduce_objects(
+        lambda lane: S.sqrt(S.Add(*(number(S, e) ** 2 for e in lane))), x, axis, keepdims
+    ),
+    exact=lambda A, x, *, axis, keepdims: reduce_objects(
+        lambda lane: A.sqrt(reduce(A.add, map(A.square, lane), A.constant(0))), x, axis, keepdims
+    ),
+)
 
 
 @defines(np.linalg.norm)
@@ -20,9 +50,7 @@ def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> 
         x = x.astype(np.float64)
     ndim = np.ndim(x)
     if axis is None and (ord is None or (ord, ndim) in (("fro", 2), ("f", 2), (2, 1))):
-        flat = np.ravel(x)
-        length = np.sqrt(matmul(flat, flat))
-        return np.reshape(length, (1,) * ndim) if keepdims else length
+        return euclidean(x, axis=None, keepdims=keepdims)
     axes = normalize_axis_tuple(range(ndim) if axis is None else axis, ndim)
     if len(axes) == 1:
         return _norm_of_vectors(x, ord, axes[0], keepdims)
@@ -31,7 +59,7 @@ def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> 
 
 def _norm_of_vectors(x: Any, order: Any, axis: int, keepdims: bool) -> Any:
     if order is None or order == 2:
-        return np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims))
+        return euclidean(x, axis=(axis,), keepdims=keepdims)
     if order == np.inf:
         return np.max(np.abs(x), axis=axis, keepdims=keepdims)
     if order == -np.inf:
@@ -46,12 +74,13 @@ def _norm_of_vectors(x: Any, order: Any, axis: int, keepdims: bool) -> Any:
 
 def _norm_of_matrices(x: Any, order: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     if order in (None, "fro", "f"):
-        return np.sqrt(np.sum(x * x, axis=axes, keepdims=keepdims))
+        return euclidean(x, axis=tuple(sorted(axes)), keepdims=keepdims)
+    if order in (2, -2, "nuc"):
+        s = svdvals(np.moveaxis(x, axes, (-2, -1)))
+        norms = np.sum(s, axis=-1) if order == "nuc" else s[..., 0 if order == 2 else -1]
+        return np.expand_dims(norms, axes) if keepdims else unboxed(norms)
     if order not in (1, -1, np.inf, -np.inf):
-        raise unsupported(
-            f"np.linalg.norm of a matrix with ord={order!r}",
-            "it needs singular values: use ord='fro', 1 or inf, or backend='finite'",
-        )
+        raise ValueError("Invalid norm order for matrices.")
     summed, chosen = axes if abs(order) == 1 else axes[::-1]
     sums = np.sum(np.abs(x), axis=summed, keepdims=True)
     extreme = np.max if order > 0 else np.min

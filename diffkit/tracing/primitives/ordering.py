@@ -16,7 +16,7 @@ import numpy as np
 from diffkit.structure import is_traced
 from diffkit.tracing.graph import Missing, Primitive, as_operand
 from diffkit.tracing.primitives.rows import defines, row
-from diffkit.tracing.primitives.shapes import object_array, unsupported
+from diffkit.tracing.primitives.shapes import fixed, object_array, unsupported
 
 _OUTCOME: Final = Missing("an order is piecewise constant: its derivative is zero")
 _INDICES: Final = Missing("it gives indices, which enter an expression as fixed numbers")
@@ -130,7 +130,7 @@ def _unique(
 ) -> Any:
     ar = as_operand(ar)
     options = {"axis": axis, "equal_nan": equal_nan, **options}
-    first = _UNIQUE_PARTS["index"](ar, **options)
+    first = fixed(_UNIQUE_PARTS["index"](ar, **options))  # its length depends on the values
     entries = np.ravel(ar) if axis is None else ar
     chosen = np.take(entries, first, axis=axis or 0)
     if np.shape(chosen) != np.shape(entries) and is_traced(ar) and ar.node.active:

@@ -66,7 +66,7 @@ def _first_best(better: Callable[[Any, Any], Any], lane: Lane) -> int:
 
 sum_ = row(
     "sum",
-    lambda a, *, axis, keepdims: np.sum(a, axis=axis, keepdims=keepdims),
+    lambda a, *, axis, keepdims: np.add.reduce(a, axis, keepdims=keepdims),
     (lambda g, y, a, *, axis, keepdims: spread(g, np.shape(a), axis),),
     sympy=_symbolic(lambda S, lane: S.Add(*_numbers(S, lane))),
     exact=_exact(lambda A, lane: reduce(A.add, lane, A.constant(0))),
@@ -99,6 +99,10 @@ prod = row(
 
 def _shared_among_extremes(g: Any, y: Any, a: Any, *, axis: Axes, keepdims: bool) -> Any:
     shape = np.shape(a)
+    if type(a) is type(g) is np.ndarray:
+        extreme = a == np.reshape(y, kept_shape(shape, axis))
+        if np.count_nonzero(extreme) == np.size(y) and np.isfinite(np.add.reduce(y, None)):
+            return np.where(extreme, np.reshape(g, kept_shape(shape, axis)), 0.0)  # no ties
     extreme = (a == spread(y, shape, axis)) | (a != a)
     count = np.sum(extreme, axis=axis, keepdims=True, dtype=a.dtype)
     return np.where(extreme, np.reshape(g, kept_shape(shape, axis)) / count, 0)
@@ -106,7 +110,7 @@ def _shared_among_extremes(g: Any, y: Any, a: Any, *, axis: Axes, keepdims: bool
 
 max_ = row(
     "max",
-    lambda a, *, axis, keepdims: np.max(a, axis=axis, keepdims=keepdims),
+    lambda a, *, axis, keepdims: np.maximum.reduce(a, axis, keepdims=keepdims),
     (_shared_among_extremes,),
     sympy=_symbolic(lambda S, lane: S.Max(*_numbers(S, lane))),
     exact=_exact(lambda A, lane: reduce(A.maximum, lane)),
@@ -114,7 +118,7 @@ max_ = row(
 )
 min_ = row(
     "min",
-    lambda a, *, axis, keepdims: np.min(a, axis=axis, keepdims=keepdims),
+    lambda a, *, axis, keepdims: np.minimum.reduce(a, axis, keepdims=keepdims),
     (_shared_among_extremes,),
     sympy=_symbolic(lambda S, lane: S.Min(*_numbers(S, lane))),
     exact=_exact(lambda A, lane: reduce(A.minimum, lane)),

@@ -25,13 +25,14 @@ def row(
     elementwise: bool = False,
     movement: bool = False,
     routes: bool = False,
+    adds: Rule | None = None,
     replaces: Sequence[Any] = (),
 ) -> Primitive:
     """Add a primitive to the table, to be called in place of the functions it replaces."""
     if name in PRIMITIVES:
         raise AssertionError(f"two rows are named {name}")
     primitive = Primitive(
-        name, function, pullbacks, sympy, exact, elementwise, movement, movement or routes
+        name, function, pullbacks, sympy, exact, elementwise, movement, movement or routes, adds
     )
     PRIMITIVES[name] = primitive
     for replaced in replaces:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from diffkit.tracing.graph import as_operand
+from diffkit.tracing.primitives.gathering import entries
 from diffkit.tracing.primitives.linear_algebra import convolution
 from diffkit.tracing.primitives.rows import defines
-from diffkit.tracing.primitives.shapes import fixed
 
 # ---------------------------------------------------------------------- convolution
 
@@ -49,6 +49,21 @@ def _ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
     return np.concatenate(
         [np.ravel(as_operand(part)).astype(flat.dtype) for part in parts if part is not None]
     )
+
+
+@defines(np.unwrap)
+def _unwrap(p: Any, discont: Any = None, axis: int = -1, *, period: Any = 6.283185307179586) -> Any:
+    """As NumPy: jumps of `discont` and more are brought within half a period."""
+    p = as_operand(p)
+    p = p.astype(np.result_type(p.dtype, float if p.dtype.kind != "f" else p.dtype))
+    steps = np.diff(p, axis=axis)
+    half = period / 2
+    least = half if discont is None else discont
+    short = np.mod(steps + half, period) - half
+    short = np.where(np.logical_and(short == -half, steps > 0), half, short)
+    turns = np.where(np.abs(steps) < least, 0.0, short - steps)
+    first = np.zeros_like(np.take(p, [0], axis=axis))
+    return p + np.concatenate([first, np.cumsum(turns, axis=axis)], axis=axis).astype(p.dtype)
 
 
 @defines(np.gradient)
@@ -141,6 +156,17 @@ def _logspace(
     return powers if dtype is None else powers.astype(dtype)
 
 
+@defines(np.geomspace)
+def _geomspace(
+    start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0
+) -> Any:
+    start, stop = as_operand(start), as_operand(stop)
+    share = np.linspace(0.0, 1.0, num, endpoint)
+    share = np.reshape(share, (num,) + (1,) * np.ndim(start + stop))
+    values = np.moveaxis(start * (stop / start) ** share, 0, axis)
+    return values if dtype is None else values.astype(dtype)
+
+
 # ---------------------------------------------------------------------- interpolation
 
 
@@ -165,9 +191,9 @@ def _on_segments(x: Any, xp: Any, fp: Any) -> Any:
 
     def on(segment: Any) -> Any:
         knot = np.maximum(segment - 1, 0)
-        return slopes[segment] * (x - xp[knot]) + fp[knot]
+        return entries(slopes, segment) * (x - entries(xp, knot)) + entries(fp, knot)
 
-    to_left, to_right = (fixed(np.searchsorted(xp, x, side=side)) for side in ("left", "right"))
+    to_left, to_right = (np.searchsorted(xp, x, side=side) for side in ("left", "right"))
     if np.array_equal(to_left, to_right):
         return on(to_right)
     return (on(to_left) + on(to_right)) / 2
@@ -221,3 +247,13 @@ def _apply_along_axis(
     joined = np.reshape(np.stack(results), around + shape)
     inserted = range(len(around), len(around) + len(shape))
     return np.moveaxis(joined, list(inserted), list(range(axis, axis + len(shape))))
+
+
+@defines(np.apply_over_axes)
+def _apply_over_axes(func: Callable[..., Any], a: Any, axes: Any) -> Any:
+    value = as_operand(a)
+    ndim = np.ndim(value)
+    for axis in np.atleast_1d(axes):
+        reduced = func(value, int(axis))
+        value = reduced if np.ndim(reduced) == ndim else np.expand_dims(reduced, int(axis))
+    return value

@@ -50,7 +50,7 @@ def _add_objects_at(zero: Any, values: Any, index: Any, shape: tuple[int, ...]) 
 
 def is_basic(index: Any) -> bool:
     """Whether an index selects each entry at most once, by integers and slices alone."""
-    if isinstance(index, slice):
+    if type(index) is int or isinstance(index, slice):
         return True
     parts = index if isinstance(index, tuple) else (index,)
     return all(
@@ -62,6 +62,13 @@ def is_basic(index: Any) -> bool:
     )
 
 
+def _add_into(total: Any, g: Any, *, index: Any) -> None:
+    if is_basic(index):
+        total[index] += g
+    else:
+        np.add.at(total, index, g)
+
+
 index: Primitive = row(
     "index",
     lambda a, *, index: a[index],
@@ -69,6 +76,7 @@ index: Primitive = row(
     sympy=SAME,
     exact=SAME,
     movement=True,
+    adds=_add_into,
 )
 
 add_at: Primitive = row(
@@ -83,11 +91,12 @@ add_at: Primitive = row(
 
 def _index_update(a: Any, value: Any, *, index: Any) -> Any:
     out = np.array(a, order="K")
-    out[index] = value
+    # Of objects, NumPy would store an array without dimensions as such, not what it holds.
+    out[index] = value[()] if isinstance(value, np.ndarray) else value
     return out
 
 
-def _last_written(a: Any, index: Any) -> Any:
+def last_written(a: Any, index: Any) -> Any:
     """1 for each entry of a[index] that an assignment leaves in place, 0 for one overwritten."""
     order = np.arange(np.empty(np.shape(a), np.int8)[index].size)
     order = order.reshape(np.empty(np.shape(a), np.int8)[index].shape)
@@ -98,7 +107,7 @@ def _last_written(a: Any, index: Any) -> Any:
 
 def _assigned_adjoint(g: Any, index: Any) -> Any:
     taken = g[index]
-    return taken if is_basic(index) else taken * _last_written(g, index)
+    return taken if is_basic(index) else taken * last_written(g, index)
 
 
 index_update: Primitive = row(

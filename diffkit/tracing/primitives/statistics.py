@@ -24,7 +24,7 @@ from diffkit.tracing.primitives.lanes import (
     to_lanes,
 )
 from diffkit.tracing.primitives.rows import defines
-from diffkit.tracing.primitives.shapes import unboxed
+from diffkit.tracing.primitives.shapes import fixed, unboxed
 
 # ---------------------------------------------------------------------- means and spreads
 
@@ -248,6 +248,20 @@ def _extremum_without_nan(function: Callable[..., Any], filling: float) -> Calla
 defines(np.nanmax)(_extremum_without_nan(np.max, -np.inf))
 defines(np.nanmin)(_extremum_without_nan(np.min, np.inf))
 
+
+def _position_without_nan(function: Callable[..., Any], filling: float) -> Callable[..., Any]:
+    def position(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+        filled, present = _without_nan(a, filling)
+        if not fixed(np.all(np.any(present, axis=axis))):
+            raise ValueError("All-NaN slice encountered")
+        return function(filled, axis=axis, keepdims=keepdims)
+
+    return position
+
+
+defines(np.nanargmax)(_position_without_nan(np.argmax, -np.inf))
+defines(np.nanargmin)(_position_without_nan(np.argmin, np.inf))
+
 # ---------------------------------------------------------------------- differences
 
 
@@ -289,3 +303,31 @@ def _trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
             width = np.reshape(width, [-1 if i == axis else 1 for i in range(np.ndim(y))])
     heights = (_cut(y, axis, 1, None) + _cut(y, axis, None, -1)) / 2
     return np.sum(width * heights, axis=axis)
+
+
+# ---------------------------------------------------------------------- running sums and products
+
+
+def _cumulative(function: Callable[..., Any], neutral: float) -> Callable[..., Any]:
+    def cumulative(
+        x: Any, /, *, axis: Any = None, dtype: Any = None, include_initial: bool = False
+    ) -> Any:
+        x = np.atleast_1d(as_operand(x))
+        if axis is None:
+            if np.ndim(x) > 1:
+                raise ValueError(
+                    "For arrays which have more than one dimension ``axis`` argument is required."
+                )
+            axis = 0
+        running = function(x, axis=axis, dtype=dtype)
+        if not include_initial:
+            return running
+        first = np.full(kept_shape(np.shape(x), (one_axis(axis, np.ndim(x)),)), neutral)
+        return np.concatenate([first.astype(running.dtype), running], axis=axis)
+
+    return cumulative
+
+
+if hasattr(np, "cumulative_sum"):  # new in NumPy 2.1
+    defines(np.cumulative_sum)(_cumulative(np.cumsum, 0))
+    defines(np.cumulative_prod)(_cumulative(np.cumprod, 1))
