@@ -349,15 +349,15 @@ def determinant_of_lists(x):
 
 
 def complex_inside(x):
-    return np.abs(x[0] * 1j + x[1])
+    return np.abs(np.sqrt(x[0] * 1j + x[1]))
 
 
 def unknown_function(x):
-    return np.sum(np.fft.fft(x).real)
+    return np.sum(np.roots(x).real)
 
 
 def unknown_ufunc_method(x):
-    return np.sum(np.add.reduceat(x, [0, 1]))
+    return np.sum(np.subtract.reduceat(x, [0, 1]))
 
 
 def object_array(x):
@@ -397,8 +397,8 @@ TRACING: list[tuple[Callable[[Any], Any], type[DiffkitError], str]] = [
     (is_random, TracingError, "random"),
     (determinant_of_lists, TracingError, "np.stack"),
     (complex_inside, UnsupportedOperation, "complex"),
-    (unknown_function, UnsupportedOperation, r"np\.fft\.fft"),
-    (unknown_ufunc_method, UnsupportedOperation, r"np\.add\.reduceat"),
+    (unknown_function, UnsupportedOperation, r"np\.roots"),
+    (unknown_ufunc_method, UnsupportedOperation, r"np\.subtract\.reduceat"),
 ]
 
 

@@ -30,6 +30,7 @@ def test_a_prepared_branch_follows_the_point() -> None:
     ]
 
 
+@pytest.mark.filterwarnings("ignore::diffkit.errors.KinkWarning")
 def test_a_prepared_loop_runs_as_often_as_it_must() -> None:
     def halve(x):
         while x > 1:
@@ -41,12 +42,13 @@ def test_a_prepared_loop_runs_as_often_as_it_must() -> None:
         assert prepared.derivative(x) == slope
 
 
+@pytest.mark.filterwarnings("ignore::diffkit.errors.KinkWarning")
 def test_prepared_orders_and_ties_are_seen_again() -> None:
     prepared = dk.prepare(lambda x: np.sort(x) @ np.array([1.0, 10.0, 100.0]), np.arange(3.0))
     assert np.array_equal(prepared.gradient(np.array([3.0, 1.0, 2.0])), [100.0, 1.0, 10.0])
     largest = dk.prepare(lambda x: x[np.argmax(x)] ** 2, np.array([1.0, 2.0]))
     assert np.array_equal(largest.gradient(np.array([3.0, 2.0])), [6.0, 0.0])
-    assert np.array_equal(largest.gradient(np.array([2.0, 2.0])), [4.0, 0.0])
+    assert np.array_equal(largest.gradient(np.array([2.0, 2.0])), [2.0, 2.0])
 
 
 def test_prepared_at_one_size_and_called_at_another() -> None:
@@ -552,7 +554,7 @@ def test_a_prepared_function_can_be_pickled_and_copied() -> None:
 def test_an_exception_leaves_no_trace_running() -> None:
     for f in (
         lambda x: 1 / 0,
-        lambda x: np.linalg.svd(x),
+        lambda x: np.linalg.eig(x)[0],
         lambda x: dk.gradient(lambda y: 1 / 0, x),
     ):
         with pytest.raises((ZeroDivisionError, UnsupportedOperation)):
@@ -570,6 +572,7 @@ def test_a_zero_dimensional_result_has_one_structure_with_every_backend() -> Non
         assert type(derivative) is type(f(1.5))
 
 
+@pytest.mark.filterwarnings("ignore::diffkit.errors.KinkWarning")
 @pytest.mark.parametrize("operator", ["gradient", "jacobian", "hessian", "jvp", "vjp", "hvp"])
 def test_what_was_dropped_at_one_point_flows_at_another(operator: str) -> None:
     """Recorded where a slope is infinite but dropped, used where it is finite and counts."""

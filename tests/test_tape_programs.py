@@ -41,7 +41,7 @@ def test_a_program_gives_what_the_walk_gives(scenario: Scenario) -> None:
         expected_value, expected = dk.value_and_gradient(s.f, x, *s.data)
         same_structure(gradient, x)
         assert type(value) is type(expected_value)
-        assert value == expected_value
+        assert value == pytest.approx(expected_value, rel=8 * np.finfo(value.dtype).eps)
         scale = np.max(np.abs(vector(expected)), initial=0)
         np.testing.assert_allclose(vector(gradient), vector(expected), rtol=0, atol=4e-15 * scale)
         assert np.array_equal(vector(x), vector(before))
@@ -67,7 +67,7 @@ def test_every_call_computes_anew() -> None:
         p, X, y = network(seed)
         value, gradient = prepared.value_and_gradient(p, X, y)
         expected_value, expected = dk.value_and_gradient(loss, p, X, y)
-        assert value == expected_value
+        assert value == pytest.approx(expected_value, rel=1e-14)
         np.testing.assert_allclose(vector(gradient), vector(expected), rtol=1e-12, atol=1e-15)
 
 
@@ -225,7 +225,7 @@ def test_programs_serve_several_threads() -> None:
 
 def test_very_long_functions_are_walked() -> None:
     def f(x: Any) -> Any:
-        for _ in range(6_000):
+        for _ in range(21_000):
             x = x * 1.0001
         return x
 
@@ -270,7 +270,7 @@ def test_random_programs_agree_with_the_walk(names: list[str], seed: int) -> Non
 
 
 def test_the_source_lists_its_constants_briefly() -> None:
-    source = compiled(lambda x: np.sum(np.sort(x, axis=0)[1] * 3.5), np.ones((40, 3))).source()
+    source = compiled(lambda x: np.sum(x[np.arange(40) % 7] * 3.5), np.ones((40, 3))).source()
     assert any(line.startswith("# v") and line.endswith(": 3.5") for line in source.split("\n"))
     assert any(line.startswith("# k") and line.endswith("...") for line in source.split("\n"))
     assert max(map(len, source.split("\n"))) < 400

@@ -12,23 +12,41 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from diffkit.assembly import by_columns, by_rows
+from diffkit.assembly import by_columns, by_rows, derivative_name
+from diffkit.backends.tape import jacobians
 from diffkit.backends.tape.entry import Compiled, compiled
+from diffkit.backends.tape.once import (
+    Tried,
+    gradient_at_once,
+    number_and_gradient,
+)
+from diffkit.backends.tape.sparsity import (
+    Compression,
+    dense_blocks,
+    general_product,
+    of_blocks,
+    selecting,
+    sparse_blocks,
+    structure,
+)
+from diffkit.backends.tape.ties import Question, tied_nodes
 from diffkit.backends.tape.walk import pull_back
-from diffkit.errors import InvalidInput, UnsupportedOperation
+from diffkit.errors import InvalidInput, NonFiniteDerivative, UnsupportedOperation
 from diffkit.interface import Cost, Differentiator, Prepared
-from diffkit.structure import Layout, Leaves, is_traced
-from diffkit.target import Function, Output, Point, Target
+from diffkit.sparsity import Sparsity
+from diffkit.structure import Layout, Leaves, flatten, is_traced
+from diffkit.target import Function, Output, Point, Target, warn_of_reservation, with_x_first
 from diffkit.tracing.graph import Graph, GuardFailed, same_value
 from diffkit.tracing.outside import OutsideState, outside_state
-from diffkit.tracing.recording import DataLayout, describe_data, record
+from diffkit.tracing.recording import DataLayout, describe_data, is_nested, record, record_beside
 from diffkit.tracing.tracer import Trace
 
-LONGEST: Final = 5_000  # operations; compiling many more at once costs seconds and gigabytes
+LONGEST: Final = 20_000  # operations; to compile many more takes longer than it saves
 
 
 @dataclass(frozen=True)
@@ -38,12 +56,29 @@ class Tape(Differentiator):
     Attributes:
         programs: how many recordings a prepared function keeps, one per course that its
             control flow took and per shape of its arguments. The least recently used leaves.
+        sparsity: for Jacobians and Hessians: "auto" finds out from the recording which entries
+            may differ from zero; a matrix says so, true where an entry of `f(x)` (row) depends on
+            one of `x` (column), and is compared with a product in a direction of general
+            position. Columns, or rows, that do not meet are then found together.
+        sparse: whether Jacobians and Hessians come as SciPy's sparse matrices, with a row for
+            each entry of a leaf of `f(x)` (or of `x`) in C order; finds the pattern itself.
+
+    Raises:
+        InvalidInput: an option is unknown.
     """
 
     name: ClassVar[str] = "tape"
     programs: int = 16
+    sparsity: Any = None
+    sparse: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.sparsity, str) and self.sparsity != "auto":
+            raise InvalidInput(f"sparsity={self.sparsity!r} must be 'auto', a matrix or None")
+        if self.sparsity is None and self.sparse:
+            object.__setattr__(self, "sparsity", "auto")
+        if self.sparsity is not None and not isinstance(self.sparsity, str):
+            object.__setattr__(self, "sparsity", Sparsity.of(self.sparsity))
         if self.programs < 1:
             raise InvalidInput(f"programs={self.programs} must be at least 1")
 
@@ -52,8 +87,22 @@ class Tape(Differentiator):
         prepared.run(point)
         return prepared
 
-    def once(self, f: Function, *arguments: Any, wrt: int | tuple[int, ...] = 0) -> Prepared:
+    def once(self, f: Function, *arguments: Any, wrt: int | tuple[int, ...] = 0) -> _TapeOnce:
         return _TapeOnce(self, *self._target_and_point(f, arguments, wrt))
+
+    def value_and_gradient_once(
+        self, f: Function, *arguments: Any, wrt: int | tuple[int, ...] = 0
+    ) -> tuple[Any, Any]:
+        result: Any = None
+        if wrt == 0 and len(arguments) == 1 and callable(f):
+            result = gradient_at_once(f, arguments[0])
+            if type(result) is tuple:
+                warn_of_reservation(f)
+                return result
+        prepared = self.once(f, *arguments, wrt=wrt)
+        if isinstance(result, Tried):
+            prepared.go_on_from(result.plain)
+        return prepared.value_and_gradient(*arguments)
 
 
 @dataclass
@@ -76,7 +125,7 @@ class _Program:
         return self.layout == layout and self.arguments == arguments and self.outside.holds()
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Run:
     """The graph with the value of every node at one point."""
 
@@ -91,7 +140,8 @@ class _Run:
 
     def pull_back(self, cotangents: Leaves) -> Leaves:
         """The adjoints of the inputs for the given adjoints of the outputs."""
-        return pull_back(self.graph, self.values, cotangents)
+        with np.errstate(all="ignore"):
+            return pull_back(self.graph, self.values, cotangents)
 
 
 class TapePrepared(Prepared):
@@ -102,11 +152,15 @@ class TapePrepared(Prepared):
     """
 
     differentiator: Tape
+    derived = False  # whether what it differentiates is a derivative itself
+    quiet = False  # whether whoever asks for the derivative warns of ties
 
     def __init__(self, differentiator: Tape, target: Target) -> None:
         super().__init__(differentiator, target)
         self._programs: list[_Program] = []
         self._gradient_prepared: Prepared | None = None
+        self._slope_prepared: Prepared | None = None
+        self._compression: tuple[Graph, list[Any], Compression] | None = None
         self._keeping = threading.Lock()
 
     def __reduce__(self) -> Any:
@@ -169,7 +223,19 @@ class TapePrepared(Prepared):
                 program.compiled = compiled(program.graph, point.data)
         leaf = output.layout.leaves[0]
         seed = leaf.dtype.type(1) if leaf.scalar else np.ones((), leaf.dtype)
-        return output, run.pull_back([seed])
+        return output, self._answer(run, point, lambda at: at.pull_back([seed]))
+
+    def _answer(
+        self, run: _Run, point: Point, derive: Callable[[_Run], Leaves], by_output: bool = False
+    ) -> Leaves:
+        """A derivative at a point, which at a tie is what the sides agree on."""
+
+        def rerecord(leaves: Leaves) -> Graph:
+            return record(self.target, Point(point.layout, leaves, point.data))
+
+        about = (self.target.name, run.graph, run.values, rerecord)
+        question = Question(*about, by_output, self.derived, self.quiet)
+        return question.answer(lambda graph, values: derive(_Run(graph, values)))  # type: ignore[no-any-return]
 
     def _keep(self, program: _Program) -> None:
         """Make a program the one used last; the one unused for longest leaves."""
@@ -191,47 +257,183 @@ class TapePrepared(Prepared):
 
     def _vjp(self, point: Point, cotangents: Callable[[Output], Leaves]) -> tuple[Output, Leaves]:
         run = self.run(point)
-        return run.output, run.pull_back(cotangents(run.output))
+        weights = cotangents(run.output)
+        return run.output, self._answer(run, point, lambda at: at.pull_back(weights))
 
     def _jvp(self, point: Point, tangents: Leaves) -> tuple[Output, Leaves]:
         run = self.run(point)
-        return run.output, _push_forward(run)(tangents)
+        return run.output, self._answer(run, point, lambda at: _push_forward(at)(tangents), True)
 
     def _jacobian(self, point: Point) -> tuple[Output, list[Leaves]]:
+        if self.differentiator.sparsity is not None and not is_nested(point):
+            output, pattern, entries = self._compressed(point)
+            return output, dense_blocks(pattern, entries, output.layout, point.layout)
         run = self.run(point)
+        return run.output, self._blocks(run, point)
+
+    def _blocks(self, run: _Run, point: Point) -> list[Leaves]:
         output, x = run.output, point.layout
-        if output.layout.size <= x.size:
-            return output, by_rows(output, x, run.pull_back)
-        return output, by_columns(output, x, _push_forward(run))
+
+        def blocks(at: _Run) -> Leaves:
+            together = jacobians.blocks(at.graph, at.values)
+            if together is not None:
+                return list(chain(*together))
+            if output.layout.size <= x.size:
+                return list(chain(*by_rows(output, x, at.pull_back)))
+            return list(chain(*by_columns(output, x, _push_forward(at))))
+
+        found = self._answer(run, point, blocks, True)
+        width = len(x.leaves)
+        return [found[i : i + width] for i in range(0, len(found), width)]
+
+    def _compressed(self, point: Point) -> tuple[Output, Sparsity, Any]:
+        """The value, and the pattern and entries of a sparse Jacobian."""
+        run = self.run(point)
+        if tied_nodes(run.graph, run.values):  # beside the tie other entries may count
+            found = of_blocks(self._blocks(run, point), run.output.layout, point.layout)
+            return run.output, *found
+        compression = self._compression_of(run)
+        entries = compression.entries(run.graph, run.values)
+        if self.differentiator.sparsity != "auto":
+            compression.require_complete(entries, general_product(run.graph, run.values))
+        return run.output, compression.pattern, entries
+
+    def _compression_of(self, run: _Run) -> Compression:
+        graph, given = run.graph, self.differentiator.sparsity
+        if not isinstance(given, str):
+            given.require_shape(graph.output_layout, graph.layout)
+            return Compression.of(given)
+        integers, known = selecting(graph, run.values), self._compression
+        same = known is not None and known[0] is graph
+        if known is None or not same or not all(map(same_value, known[1], integers)):
+            found = Compression.of(structure(graph, run.values))
+            self._compression = known = (graph, integers, found)
+        return known[2]
+
+    def jacobian(self, *arguments: Any) -> Any:
+        """Return the Jacobian, with `sparse` as matrices of scipy.sparse."""
+        if not self.differentiator.sparse:
+            return super().jacobian(*arguments)
+        return self._sparse(self._point(arguments), 1)
+
+    def hessian(self, *arguments: Any) -> Any:
+        """Return the Hessian, with `sparse` as matrices of scipy.sparse."""
+        if not self.differentiator.sparse:
+            return super().hessian(*arguments)
+        point = self._point(arguments)
+        self._require_scalar(self._value(point))
+        gradient = self._gradient_function(point)
+        assert isinstance(gradient, TapePrepared)
+        return gradient._sparse(point, 2)
+
+    def _sparse(self, point: Point, order: int) -> Any:
+        output, pattern, entries = self._compressed(point)
+        x = point.layout
+        rows, columns = output.layout.entry_names(), x.entry_names()
+        wrong = ~np.isfinite(entries)
+        bad = [
+            derivative_name(rows[i], columns[j], order)
+            for i, j in zip(*(part[wrong] for part in pattern.entries()), strict=True)
+        ]
+        found = sparse_blocks(pattern, entries, output.layout, x)
+        nested = output.layout.unflatten([x.unflatten(row) for row in found])
+        return self._finite(output, nested, bad)
 
     def _hvp(self, point: Point, tangents: Leaves) -> tuple[Output, Leaves]:
-        # The Hessian is symmetric, so one pullback of the gradient gives its product.
-        _, product = self._gradient_function(point)._vjp(point, lambda _: tangents)
-        return self._value(point), product
+        if isinstance(self, _TapeOnce) or is_nested(point) or any(map(is_traced, tangents)):
+            # The Hessian is symmetric, so one pullback of the gradient gives its product.
+            _, product = self._gradient_function(point)._vjp(point, lambda _: tangents)
+            return self._value(point), product
+        # The gradient of the slope along the tangent, which can be compiled.
+        if self._slope_prepared is None:
+            slope = Target(self._slope())
+            self._slope_prepared = self._bind(
+                slope, Point(point.layout, point.leaves, (tangents, *point.data))
+            )
+        output = self.target.evaluate(point.layout, point.leaves, point.data)
+        try:
+            _, product = self._slope_prepared.value_and_gradient(point.x, tangents, *point.data)
+        except NonFiniteDerivative as refusal:
+            product = refusal.value
+        return output, point.layout.flatten(product)
+
+    def _slope(self) -> Function:
+        """The slope of the function along a tangent, as a function of `x`, tangent and data."""
+        function = with_x_first(self.target)
+
+        def slope(x: Any, tangents: Leaves, *data: Any) -> Any:
+            prepared = self.differentiator.once(function, x, *data)
+            prepared.quiet = True
+            _, gradient = flatten(prepared.gradient(x, *data))
+            return sum(np.sum(g * t) for g, t in zip(gradient, tangents, strict=True))
+
+        slope.__qualname__ = f"the gradient of {self.target.name}"
+        vars(slope)["__wrapped__"] = self.target.f
+        return slope
 
     def _gradient_function(self, point: Point) -> Prepared:
         if self._gradient_prepared is None:
-            self._gradient_prepared = super()._gradient_function(point)
+            function = with_x_first(self.target)
+
+            def gradient(x: Any, *data: Any) -> Any:
+                prepared = self.differentiator.once(function, x, *data)
+                prepared.quiet = True
+                return prepared.gradient(x, *data)
+
+            gradient.__qualname__ = f"the gradient of {self.target.name}"
+            vars(gradient)["__wrapped__"] = self.target.f
+            self._gradient_prepared = self._bind(Target(gradient), point)
         return self._gradient_prepared
+
+    def _bind(self, target: Target, point: Point) -> Prepared:
+        return _about_derivative(super()._bind(target, point))
 
 
 class _TapeOnce(TapePrepared):
-    """A function recorded at one point, for a call at that point alone: nothing to check."""
+    """A function for one call at one point: it is recorded there, and nothing need be checked."""
 
     def __init__(self, differentiator: Tape, target: Target, point: Point) -> None:
         super().__init__(differentiator, target)
-        graph = record(target, point)
         self._at = point
-        self._recorded = _Run(graph, [node.value for node in graph.nodes])
+        self._recorded: _Run | None = None
 
     def _point(self, arguments: tuple[Any, ...]) -> Point:
         return self._at
 
     def _bind(self, target: Target, point: Point) -> Prepared:
-        return _TapeOnce(self.differentiator, target, point)
+        return _about_derivative(_TapeOnce(self.differentiator, target, point))
 
     def run(self, point: Point) -> _Run:
-        return self._recorded if point is self._at else super().run(point)
+        if point is not self._at:
+            return super().run(point)
+        if self._recorded is None:
+            self._keep_run(record(self.target, point))
+        assert self._recorded is not None
+        return self._recorded
+
+    def go_on_from(self, plain: Any) -> None:
+        """Record, knowing what the plain function gave."""
+        self._keep_run(record_beside(self.target, self._at, self.target.output(plain)))
+
+    def _keep_run(self, graph: Graph) -> None:
+        self._recorded = _Run(graph, [node.value for node in graph.nodes])
+
+    def value_and_gradient(self, *arguments: Any) -> tuple[Any, Any]:
+        """Return `f(x)` and its gradient: at once where nothing is out of the ordinary."""
+        target, point = self.target, self._at
+        if self._recorded is None and not is_nested(point):
+            plain = target.call_plain(point)
+            result = number_and_gradient(target, point, plain)
+            if result is not None:
+                return result
+            self.go_on_from(plain)
+        return super().value_and_gradient(*arguments)
+
+
+def _about_derivative(prepared: Prepared) -> Prepared:
+    assert isinstance(prepared, TapePrepared)
+    prepared.derived = True
+    return prepared
 
 
 def _evaluated(program: _Program, leaves: Leaves, data: Leaves) -> _Run:
@@ -267,6 +469,7 @@ def _push_forward(run: _Run) -> Callable[[Leaves], Leaves]:
     values = [node.value for node in transposed.nodes]
 
     def push(tangents: Leaves) -> Leaves:
-        return pull_back(transposed, values, tangents)
+        with np.errstate(all="ignore"):
+            return pull_back(transposed, values, tangents)
 
     return push

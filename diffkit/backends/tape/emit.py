@@ -1,316 +1,329 @@
-"""From a plan to one straight-line Python function over NumPy.
+"""From a plan to the lines of straight-line Python over NumPy.
 
 Every array that does not leave the function is written into a buffer that was made beforehand;
 a buffer is used again as soon as nothing reads it any more, at once where a number may be
-overwritten as it is read.
+overwritten as it is read. A view of a buffer is the same at every call and so costs nothing.
+Single numbers are Python's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
 from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
+from diffkit.backends.tape.lives import Lives, is_simple_ufunc
 from diffkit.backends.tape.plan import Plan, Step
+from diffkit.backends.tape.scalars import expression, is_number, plain
 from diffkit.tracing.graph import same_value
-from diffkit.tracing.primitives.shapes import is_basic
 
 NAMED_OUT: Final = (np.maximum, np.minimum)
+WRITTEN_OUT: Final = 32_768  # entries, up to which a repeated constant may take memory
 
 
 class Emitter:
-    """Writes a plan out as source, with the names that the source refers to."""
+    """Writes a plan out as source, with the names that the source refers to.
+
+    Attributes:
+        names: what the source refers to: functions, constants, buffers and views of them.
+        lines: the source so far.
+        places: the arrays among the values that lie at the same place at every call.
+        exact: the positions that lead to a guard.
+        doubles: whether every number is a double, so that Python's can stand for them.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.names: dict[str, Any] = {"same_value": same_value}
+        self.names: dict[str, Any] = {"same_value": same_value, "float64": np.float64}
         self.lines: list[str] = []
-        self._free: dict[Any, list[str]] = {}
-        self._uses = self._counted_uses()
-        self._added_in_place = self._adds_in_place()
-        self._owner = self._owners()
-        self._last = self._last_uses()
-        self._buffer: dict[int, str] = {}
-        self._outputs = set(plan.outputs)
+        self.places: dict[int, Any] = {}
+        self.exact = plan.leading_to_guards()
+        self.doubles = all(_is_double(step.value) for step in plan.steps)
+        self.lives = Lives(plan)
+        self.legend: dict[str, str] = {}
+        self._storage: dict[int, Any] = {}
+        self._free: dict[Any, list[Any]] = {}
+        self._buffers: dict[tuple[int, tuple[int, ...]], str] = {}
+        self._hosts: set[int] = set()
+        self._destinations: dict[int, str | None] = {}
+        self._listed: set[int] = set()
+        self._reads = Counter(
+            step.inputs[0]
+            for step in plan.steps
+            if step.primitive is not None
+            and step.primitive.name == "index"
+            and type(step.value) is np.float64
+        )
+
+    # ------------------------------------------------------------------ the source
 
     def body(self) -> list[str]:
         """The lines that compute every value; a guard that fails returns None."""
-        absorbed = {addend for _, addend in self._added_in_place.values()}
-        for position, step in enumerate(self.plan.steps):
-            if step is None:
-                continue
+        for position, step in self.plan.enumerated():
             if step.primitive is None:
                 if step.constant:
-                    self.names[f"v{position}"] = step.value
-            elif position in self._added_in_place:
-                self._emit_in_place(position, *self._added_in_place[position])
-            elif position not in absorbed:
+                    self._constant(position, step.value)
+            elif position in self.lives.additions:
+                self._emit_addition(position, step)
+            elif position not in self.lives.absorbed and not self._is_fixed_view(position, step):
                 self._emit(position, step)
+            self._release(position, step.inputs)
             for expected in self.plan.guards.get(position, ()):
                 self._guard(position, expected)
+            if position in self.plan.ties:
+                self.lines.append(f"if v{position}: return None  # a tie")
         return self.lines
-
-    def constants(self) -> dict[str, Any]:
-        """What the names in the source stand for, where they are numbers or indices."""
-        return {
-            name: v for name, v in self.names.items() if name[0] in "vki" and name[1:].isdigit()
-        }
 
     def results(self) -> list[str]:
         """An expression for each output, sharing memory with nothing else."""
-        owners = [self._owner[position] for position in self.plan.outputs]
+        owners = [self.lives.owner[position] for position in self.plan.outputs]
         written = []
         for position, owner in zip(self.plan.outputs, owners, strict=True):
             value = self.value(position)
-            own = self.step(owner).primitive is not None and owners.count(owner) == 1
+            own = self.plan.steps[owner].primitive is not None and owners.count(owner) == 1
             copied = isinstance(value, np.ndarray) and not (own and value.flags.writeable)
             written.append(f"v{position}.copy()" if copied else f"v{position}")
         return written
 
-    # ------------------------------------------------------------------ lives of values
+    def value(self, position: int) -> Any:
+        return self.plan.steps[position].value
 
-    def _counted_uses(self) -> dict[int, int]:
-        uses: dict[int, int] = {}
-        for step in self.plan.steps:
-            for i in () if step is None else step.inputs:
-                uses[i] = uses.get(i, 0) + 1
-        for position in (*self.plan.outputs, *self.plan.guards):
-            uses[position] = uses.get(position, 0) + 2
-        return uses
-
-    def _adds_in_place(self) -> dict[int, tuple[int, int]]:
-        """For `a + add_at(v)` where neither is needed again: the positions of `a` and add_at.
-
-        Such a sum adds `v` to the entries of `a` that it concerns, and the array of zeros that
-        add_at stands for is never made.
-        """
-        found: dict[int, tuple[int, int]] = {}
-        absorbed: set[int] = set()
-        for position, step in enumerate(self.plan.steps):
-            if step is None or step.primitive is None or step.primitive.name != "add":
-                continue
-            for base, addend in (step.inputs, step.inputs[::-1]):
-                if base not in absorbed and self._absorbs(step, base, addend):
-                    found[position] = (base, addend)
-                    absorbed.add(addend)
-                    break
-        return found
-
-    def _absorbs(self, step: Step, base: int, addend: int) -> bool:
-        first, second = self.step(base), self.step(addend)
-        return (
-            first.primitive is not None
-            and second.primitive is not None
-            and second.primitive.name == "add_at"
-            and is_basic(second.static["index"])
-            and isinstance(step.value, np.ndarray)
-            and first.value.shape == step.value.shape
-            and first.value.dtype == step.value.dtype == second.value.dtype
-            and self._uses[base] == self._uses[addend] == 1
-            and not first.primitive.movement
-        )
-
-    def _owners(self) -> list[int]:
-        """For each step the one whose memory its value may share."""
-        owners: list[int] = []
-        for position, step in enumerate(self.plan.steps):
-            owner = position
-            if position in self._added_in_place:
-                owner = owners[self._added_in_place[position][0]]
-            elif step is not None and step.primitive is not None:
-                for i in step.inputs:
-                    source = self.plan.steps[i]
-                    assert source is not None
-                    shared = isinstance(step.value, np.ndarray) and (
-                        step.primitive.movement or np.may_share_memory(step.value, source.value)
-                    )
-                    if shared and isinstance(source.value, np.ndarray):
-                        owner = owners[i]
-                        break
-            owners.append(owner)
-        return owners
-
-    def _last_uses(self) -> dict[int, int]:
-        last: dict[int, int] = {}
-        for position, step in enumerate(self.plan.steps):
-            for i in () if step is None else (position, *step.inputs):
-                last[self._owner[i]] = position
-        for position, (_, addend) in self._added_in_place.items():
-            for i in self.step(addend).inputs:
-                last[self._owner[i]] = max(last[self._owner[i]], position)
-        for position in self.plan.outputs:
-            last[self._owner[position]] = len(self.plan.steps)
-        return last
-
-    def _release(self, position: int, owners: set[int]) -> None:
-        for owner in owners:
-            if self._last.get(owner) == position and owner in self._buffer:
-                name = self._buffer.pop(owner)
-                kind = (self.names[name].shape, self.names[name].dtype)
-                self._free.setdefault(kind, []).append(name)
-
-    def _out(self, position: int, step: Step) -> str | None:
-        """A buffer for the value of a step, or None where it must have memory of its own."""
-        if not isinstance(step.value, np.ndarray) or self._last[position] == len(self.plan.steps):
-            return None
-        kind = (step.value.shape, step.value.dtype)
-        free = self._free.setdefault(kind, [])
-        if not free:
-            name = f"b{sum(key[0] == 'b' for key in self.names)}"
-            self.names[name] = np.empty(*kind)
-            free.append(name)
-        name = free.pop()
-        self._buffer[position] = name
+    def name(self, name: str, value: Any) -> str:
+        """A name of the source for a value."""
+        self.names[name] = value
         return name
+
+    def shown(self, name: str, value: Any) -> str:
+        """A name for a constant or an index, to be listed below the source."""
+        self.legend[name] = _briefly(value)
+        return self.name(name, value)
+
+    def _constant(self, position: int, value: Any) -> None:
+        if isinstance(value, np.ndarray):
+            self.places[position] = value
+        self.shown(f"v{position}", plain(value) if self.doubles else value)
+
+    def _line(self, position: int, call: str) -> None:
+        if call == f"v{position}":
+            return
+        origin = self.plan.steps[position].origin
+        comment = f"  # {origin}" if origin else ""
+        self.lines.append(f"v{position} = {call}{comment}")
+
+    # ------------------------------------------------------------------ memory
+
+    def _is_fixed_view(self, position: int, step: Step) -> bool:
+        """Make a view of what always lies at the same place, once and for all."""
+        assert step.primitive is not None
+        source = self.places.get(step.inputs[0]) if step.inputs else None
+        if source is None or not isinstance(step.value, np.ndarray):
+            return False
+        if not step.primitive.movement or position in self.lives.homes:
+            return False
+        view = step.primitive.function(source, **step.static)
+        if view.shape != step.value.shape or not np.shares_memory(view, source):
+            return False
+        self.places[position] = view
+        self.name(f"v{position}", view)
+        parts = ", ".join(f"{k}={v}" for k, v in step.static.items())
+        self.legend[f"v{position}"] = f"{step.primitive.name} of v{step.inputs[0]}: {parts}"
+        return True
+
+    def destination(self, position: int) -> str | None:
+        """Where a value is to be written; None where it must have memory of its own."""
+        if position not in self._destinations:
+            self._destinations[position] = self._destination(position)
+        return self._destinations[position]
+
+    def _destination(self, position: int) -> str | None:
+        value = self.value(position)
+        if not isinstance(value, np.ndarray):
+            return None
+        if position in self.lives.homes:
+            return self._home(position, *self.lives.homes[position])
+        if position in self.lives.leaving:
+            return None
+        return self._buffer(position, value)
+
+    def reads(self, position: int) -> int:
+        """How many single entries are read from an array."""
+        return self._reads.get(position, 0)
+
+    def listed(self, position: int) -> str:
+        """The name of a list of the entries of an array."""
+        if position not in self._listed:
+            self._listed.add(position)
+            self.lines.append(f"l{position} = v{position}.tolist()")
+        return f"l{position}"
+
+    def _buffer(self, position: int, value: Any) -> str:
+        kind = (value.size, value.dtype)
+        free = self._free.setdefault(kind, [])
+        storage = free.pop() if free else np.empty(*kind)
+        self._storage[position] = storage
+        self.places[position] = view = storage.reshape(value.shape)
+        self.names[f"v{position}"] = view
+        key = (id(storage), value.shape)
+        if key not in self._buffers:
+            self._buffers[key] = self.name(f"b{len(self._buffers)}", view)
+        return self._buffers[key]
+
+    def _home(self, position: int, host: int, index: Any) -> str:
+        self.make_host(host)
+        if host not in self.places:
+            place = self.shown(f"k{position}", index)
+            self.lines.append(f"v{position} = v{host}[{place}]")
+            return f"v{position}"
+        view = self.places[host][index]
+        self.places[position] = self.names[f"v{position}"] = view
+        self.legend[f"r{position}"] = f"[{_briefly(index)}] of v{host}"
+        return self.name(f"r{position}", view)
+
+    def make_host(self, position: int) -> None:
+        """Allocate an array that is written part by part, before its first part is."""
+        if position in self._hosts:
+            return
+        self._hosts.add(position)
+        step = self.plan.steps[position]
+        assert step.primitive is not None
+        cleared = step.primitive.name == "add_at"
+        written = self.destination(position)
+        if written is None:
+            function = self.name("zeros", np.zeros) if cleared else self.name("empty", np.empty)
+            dtype = self.name(f"t{step.value.dtype}", step.value.dtype)
+            self.lines.append(f"v{position} = {function}({step.value.shape}, {dtype})")
+        elif cleared:
+            self.lines.append(f"{written}.fill(0)")
+
+    def _release(self, position: int, inputs: tuple[int, ...]) -> None:
+        """Let go of the memory that nothing reads from here on."""
+        for owner in {self.lives.owner[i] for i in (position, *inputs)}:
+            if self.lives.last[owner] <= position and owner in self._storage:
+                storage = self._storage.pop(owner)
+                self._free.setdefault((storage.size, storage.dtype), []).append(storage)
 
     # ------------------------------------------------------------------ one line per operation
 
     def _emit(self, position: int, step: Step) -> None:
-        assert step.primitive is not None
-        owners = {self._owner[i] for i in step.inputs}
-        function = step.primitive.function
-        arguments = [f"v{i}" for i in step.inputs]
-        special = SPECIAL.get(step.primitive.name)
-        if isinstance(function, np.ufunc) and function.nout == 1 and not step.static:
-            elementwise = function.signature is None
-            if elementwise:
-                self._release(position, {i for i in step.inputs if self._same_kind(i, step)})
-            out = self._out(position, step)
-            if not elementwise:
-                self._release(position, owners)
-            self._name(function.__name__, function)
-            # Positional where NumPy allows it: keywords cost a fifth of a small operation.
-            where = [] if out is None else [f"out={out}" if function in NAMED_OUT else out]
-            call = f"{function.__name__}({', '.join(arguments + where)})"
-        elif special is not None and (written := special(self, position, step)) is not None:
-            call = written
-        else:
-            name = f"p{position}"
-            self.names[name] = partial(function, **step.static) if step.static else function
-            call = f"{name}({', '.join(arguments)})"
-        self._release(position, owners)
-        comment = f"  # line {step.location.line}" if step.location else ""
-        self.lines.append(f"v{position} = {call}{comment}")
+        from diffkit.backends.tape.lines import SPECIAL
 
-    def _emit_in_place(self, position: int, base: int, addend: int) -> None:
-        step = self.step(addend)
-        place = self._name(f"k{addend}", step.static["index"])
-        self.lines.append(f"v{position} = v{base}; v{position}[{place}] += v{step.inputs[0]}")
-        self._release(position, {self._owner[i] for i in (base, *step.inputs)})
+        assert step.primitive is not None
+        if self._emit_number(position, step):
+            return
+        special = SPECIAL.get(step.primitive.name)
+        call = None if special is None else special(self, position, step)
+        if call is None:
+            call = self._ufunc(position, step) if is_simple_ufunc(step) else None
+        self._line(position, self._call(position, step) if call is None else call)
+
+    def _emit_number(self, position: int, step: Step) -> bool:
+        """Write an operation on single numbers as an expression, if Python has it."""
+        assert step.primitive is not None
+        values = [self.value(i) for i in step.inputs]
+        if not self.doubles:
+            return False
+        exact = position in self.exact
+        names = [f"v{i}" for i in step.inputs]
+        found = expression(step.primitive.name, step.static, names, values, step.value, exact)
+        if found is None:
+            return False
+        if found[1] is not None:
+            called, text = f"m_{found[1].__name__}", found[0].partition("(")[2]
+            self._line(position, f"{self.name(called, found[1])}({text}")
+        else:
+            self._line(position, found[0])
+        return True
+
+    def _ufunc(self, position: int, step: Step) -> str:
+        assert step.primitive is not None
+        function: Any = step.primitive.function
+        elementwise = function.signature is None
+        if elementwise and position not in self.lives.homes:
+            self._release(position, tuple(i for i in step.inputs if self._same_kind(i, step)))
+        written = self.destination(position)
+        self.name(function.__name__, function)
+        # Positional where NumPy allows it: keywords cost a fifth of a small operation.
+        where = [] if written is None else [f"out={written}" if function in NAMED_OUT else written]
+        arguments = [f"v{i}" for i in step.inputs]
+        if function in NAMED_OUT:
+            arguments = [self._repeated(i, step) for i in step.inputs]
+        return f"{function.__name__}({', '.join([*arguments, *where])})"
+
+    def _repeated(self, i: int, step: Step) -> str:
+        """An operand; a constant number is written out, because NumPy's loop is slow without."""
+        source, shape = self.plan.steps[i], np.shape(step.value)
+        few = 1 < np.size(step.value) <= WRITTEN_OUT
+        if not source.constant or np.shape(source.value) != () or not few:
+            return f"v{i}"
+        size = "x".join(map(str, shape))
+        return self.name(f"v{i}_{size}", np.full(shape, source.value, np.asarray(step.value).dtype))
+
+    def _call(self, position: int, step: Step) -> str:
+        """A call of the row's own function."""
+        assert step.primitive is not None
+        function = step.primitive.function
+        bound = partial(function, **step.static) if step.static else function
+        called = self.name(f"p{position}", bound)
+        parts = ", ".join(f"{k}={_briefly(v)}" for k, v in step.static.items())
+        self.legend[called] = f"{step.primitive.name} {parts}".rstrip()
+        return f"{called}({', '.join(self.as_numpy(i) for i in step.inputs)})"
+
+    def as_numpy(self, i: int) -> str:
+        """A value as NumPy has it: a row's function may ask a number for its dtype."""
+        number = self.doubles and type(self.value(i)) is np.float64
+        return f"float64(v{i})" if number else f"v{i}"
 
     def _same_kind(self, i: int, step: Step) -> bool:
         """Whether an operand lies exactly where the result could be put."""
         source = self.plan.steps[i]
-        assert source is not None
         return (
             isinstance(source.value, np.ndarray)
             and isinstance(step.value, np.ndarray)
-            and self._owner[i] == i
+            and self.lives.owner[i] == i
             and source.value.shape == step.value.shape
             and source.value.dtype == step.value.dtype
         )
 
-    def _name(self, name: str, value: Any) -> str:
-        self.names[name] = value
-        return name
-
-    def static(self, position: int, value: Any) -> str:
-        return self._name(f"k{position}", value)
-
-    def step(self, i: int) -> Step:
-        return self.plan.step(i)
-
-    def value(self, i: int) -> Any:
-        return self.step(i).value
+    def _emit_addition(self, position: int, step: Step) -> None:
+        base, addend = self.lives.additions[position]
+        added = self.plan.steps[addend]
+        assert step.primitive is not None
+        ufunc = self.name(step.primitive.name, step.primitive.function)
+        if base in self.places:
+            self.places[position] = self.names[f"v{position}"] = self.places[base]
+        else:
+            self.lines.append(f"v{position} = v{base}")
+        index, term = added.static["index"], f"v{added.inputs[0]}"
+        if not isinstance(self.value(base)[index], np.ndarray):
+            sign = "+" if step.primitive.name == "add" else "-"
+            self.lines.append(f"v{position}[{self.shown(f'k{addend}', index)}] {sign}= {term}")
+        elif base in self.places:
+            part = self.name(f"r{position}", self.places[base][index])
+            self.legend[part] = f"[{_briefly(index)}] of v{base}"
+            self.lines.append(f"{ufunc}({part}, {term}, {part})")
+        else:
+            part = f"r = v{position}[{self.shown(f'k{addend}', index)}]"
+            self.lines.append(f"{part}; {ufunc}(r, {term}, r)")
+        self._release(position, added.inputs)
 
     def _guard(self, position: int, expected: Any) -> None:
-        plain = np.asarray(expected)
-        if plain.shape == () and plain.dtype == bool:
-            self.lines.append(f"if {'not ' if plain else ''}v{position}: return None")
+        plain_value = np.asarray(expected)
+        if plain_value.shape == () and plain_value.dtype == bool:
+            self.lines.append(f"if {'not ' if plain_value else ''}v{position}: return None")
             return
-        name = self._name(f"g{len(self.names)}", expected)
+        name = self.name(f"g{len(self.names)}", expected)
         self.lines.append(f"if not same_value(v{position}, {name}): return None")
 
 
-Special = Callable[[Emitter, int, Step], str | None]
+def _is_double(value: Any) -> bool:
+    """Whether a value is made of doubles, or of no floating-point numbers at all."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.dtype == np.float64 or value.dtype.kind in "iub"
+    return is_number(value)
 
 
-def _reduction(ufunc: np.ufunc) -> Special:
-    def write(emitter: Emitter, position: int, step: Step) -> str | None:
-        (a,) = step.inputs
-        if not isinstance(emitter.value(a), np.ndarray):
-            return None
-        axis, keep = step.static["axis"], step.static["keepdims"]
-        if axis is not None and len(axis) == 1:
-            (axis,) = axis
-        name = emitter._name(f"{ufunc.__name__}_reduce", ufunc.reduce)
-        out = emitter._out(position, step)
-        return f"{name}(v{a}, {axis}, None, {out}, {keep})"
-
-    return write
-
-
-def _reshape(emitter: Emitter, position: int, step: Step) -> str | None:
-    (a,) = step.inputs
-    if not isinstance(emitter.value(a), np.ndarray) or step.static.get("order", "C") != "C":
-        return None
-    return f"v{a}.reshape({np.shape(step.value)})"
-
-
-def _transpose(emitter: Emitter, position: int, step: Step) -> str | None:
-    (a,) = step.inputs
-    if not isinstance(emitter.value(a), np.ndarray):
-        return None
-    axes = step.static.get("axes")
-    turned = axes is None or tuple(axes) == tuple(range(np.ndim(step.value)))[::-1]
-    return f"v{a}.T" if turned else f"v{a}.transpose({tuple(axes)})"
-
-
-def _index(emitter: Emitter, position: int, step: Step) -> str | None:
-    (a,) = step.inputs
-    return f"v{a}[{emitter.static(position, step.static['index'])}]"
-
-
-def _astype(emitter: Emitter, position: int, step: Step) -> str | None:
-    (a,) = step.inputs
-    if not isinstance(emitter.value(a), np.ndarray):
-        return None
-    return f"v{a}.astype({emitter.static(position, step.static['dtype'])})"
-
-
-def _where(emitter: Emitter, position: int, step: Step) -> str | None:
-    emitter._name("where", np.where)
-    result = f"where({', '.join(f'v{i}' for i in step.inputs)})"
-    return result if isinstance(step.value, np.ndarray) else f"{result}[()]"
-
-
-def _add_at(emitter: Emitter, position: int, step: Step) -> str | None:
-    """Zeros with some entries set."""
-    index = step.static["index"]
-    if not is_basic(index) or not isinstance(step.value, np.ndarray):
-        return None
-    out = emitter._out(position, step)
-    if out is None:
-        emitter._name("zeros", np.zeros)
-        kind = emitter.static(position, (step.value.shape, step.value.dtype))
-        emitter.lines.append(f"z = zeros(*{kind})")
-    else:
-        emitter.lines.append(f"z = {out}; z.fill(0)")
-    place = emitter._name(f"i{position}", index)
-    emitter.lines.append(f"z[{place}] = v{step.inputs[0]}")
-    return "z"
-
-
-SPECIAL: dict[str, Special] = {
-    "sum": _reduction(np.add),
-    "max": _reduction(np.maximum),
-    "min": _reduction(np.minimum),
-    "reshape": _reshape,
-    "transpose": _transpose,
-    "index": _index,
-    "astype": _astype,
-    "where": _where,
-    "add_at": _add_at,
-}
+def _briefly(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -8,16 +8,24 @@ general way is taken, which knows every refusal.
 
 from __future__ import annotations
 
+import gc
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from diffkit.backends.tape.assembly import assembled
+from diffkit.backends.tape.batching import batched
+from diffkit.backends.tape.dots import with_dots
 from diffkit.backends.tape.emit import Emitter
 from diffkit.backends.tape.plan import Plan, gradient_plan
+from diffkit.backends.tape.simplify import simplified
+from diffkit.backends.tape.sums import regrouped
 from diffkit.structure import Leaf, is_traced
 from diffkit.tracing.graph import Graph
 from diffkit.tracing.recording import is_data, memory_order
@@ -40,11 +48,13 @@ class Compiled:
 class _Writer:
     """Collects the lines of the generated function and the names they refer to."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: str) -> None:
+        self.number = number
         self.names: dict[str, Any] = {
             "ndarray": np.ndarray,
             "float64": np.float64,
             "isfinite": math.isfinite,
+            "vdot": np.vdot,
             "add_reduce": np.add.reduce,
             "asarray": np.asarray,
             "memory_order": memory_order,
@@ -52,9 +62,18 @@ class _Writer:
         self.lines: list[str] = []
 
     def constant(self, value: Any) -> str:
+        """A name for a value that is the same at every call."""
         name = f"c{len(self.names)}"
         self.names[name] = value
         return name
+
+    def literal(self, value: Any) -> str:
+        """How the source writes a value: as it is where that can be, else by a name."""
+        if type(value) in (int, str):
+            return repr(value)
+        if isinstance(value, type) and value.__module__ == "builtins":
+            return value.__name__
+        return self.constant(value)
 
     def require(self, condition: str) -> None:
         self.lines.append(f"if not ({condition}): return None")
@@ -66,15 +85,34 @@ def compiled(graph: Graph, data: tuple[Any, ...]) -> Compiled | None:
     None where the general way is needed: the value is not one floating-point number, or the
     recording lies inside another one.
     """
+    with _without_collection():
+        return _compiled(graph, data)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Spare the garbage collector from looking through a growing plan again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _compiled(graph: Graph, data: tuple[Any, ...]) -> Compiled | None:
     leaves = (*graph.output_layout.leaves, *graph.layout.leaves)
     if any(is_traced(node.value) for node in graph.nodes) or not graph.output_layout.is_scalar:
         return None
-    plan = gradient_plan(graph)
-    examples = [plan.step(position).value for position in plan.outputs]
+    plan = simplified(gradient_plan(graph))
+    better = batched(regrouped(plan))
+    plan = with_dots(plan if better is plan else simplified(better))
+    examples = [plan.steps[position].value for position in plan.outputs]
     if any(np.asarray(v).dtype != leaf.dtype for v, leaf in zip(examples, leaves, strict=True)):
         return None
-    writer = _Writer()
     emitter = Emitter(plan)
+    writer = _Writer("float" if emitter.doubles else "float64")
     targets = iter(f"v{position}" for position in plan.inputs)
     leaves_in = zip(graph.layout.leaves, graph.inputs, strict=True)
     _take_apart(writer, "x", graph.layout.nesting, leaves_in, targets)
@@ -82,27 +120,25 @@ def compiled(graph: Graph, data: tuple[Any, ...]) -> Compiled | None:
     body = emitter.body()
     value, *gradient = map(_as_leaf, emitter.results(), examples, leaves)
     watched = [*plan.inputs[: len(graph.layout.leaves)], *plan.outputs]
-    lines = [
-        *writer.lines,
-        *body,
-        f"if not ({_finite(plan, watched)}): return None",
+    ending = [
+        *_finite(plan, [*watched, *sorted(plan.finite)]),
         f"return {value}, {_put_together(writer, graph.layout.nesting, iter(gradient))}",
     ]
-    source = "\n".join(["def program(x, data):", *(f"    {line}" for line in lines), ""])
     names = {**writer.names, **emitter.names}
-    exec(compile(source, "<diffkit program>", "exec"), names)
-    legend = [f"# {name}: {_briefly(value)}" for name, value in emitter.constants().items()]
-    return Compiled(_serialised(names["program"]), "\n".join([source, *legend]))
+    program, source = assembled(writer.lines, body, ending, names)
+    return Compiled(_serialised(program), "\n".join([source, *_legend(emitter)]))
 
 
-def _briefly(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _legend(emitter: Emitter) -> list[str]:
+    """What the names in the source stand for, where they are numbers, indices or views."""
+    return [f"# {name}: {meaning}" for name, meaning in emitter.legend.items()]
 
 
 def _as_leaf(result: str, example: Any, leaf: Leaf) -> str:
     """The result as the kind of number that the leaf is: a NumPy scalar, or an array."""
     if leaf.scalar:
+        if leaf.dtype == np.float64:
+            return f"float64({result})"
         return f"{result}[()]" if isinstance(example, np.ndarray) else result
     return result if isinstance(example, np.ndarray) else f"asarray({result})"
 
@@ -110,15 +146,21 @@ def _as_leaf(result: str, example: Any, leaf: Leaf) -> str:
 def _serialised(program: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """The program for one thread at a time, since its buffers are its own; others decline."""
     lock = threading.Lock()
+    acquire, release = lock.acquire, lock.release
+    # Its own context, which costs a tenth of np.errstate to enter.
+    quietly = Context()
+    quietly.run(np.seterr, all="ignore")
+    enter = quietly.run
 
     def run(x: Any, data: Any) -> Any:
-        if not lock.acquire(blocking=False):
+        if not acquire(False):
             return None
         try:
-            with np.errstate(all="ignore"):
-                return program(x, data)
+            return enter(program, x, data)
+        except (ArithmeticError, ValueError):  # where NumPy has an infinity or a NaN
+            return None
         finally:
-            lock.release()
+            release()
 
     return run
 
@@ -133,14 +175,14 @@ def _take_apart(writer: _Writer, name: str, nesting: Any, leaves: Any, targets: 
             accepted = f"type({name}) is {kind}"
             if leaf.dtype == np.float64:
                 writer.require(f"{accepted} or type({name}) is float")
-                writer.lines.append(f"{target} = float64({name})")
+                writer.lines.append(f"{target} = {writer.number}({name})")
                 return
             writer.require(accepted)
         else:
             writer.require(_laid_out_like(writer, name, node.value))
         writer.lines.append(f"{target} = {name}")
         return
-    container = writer.constant(nesting.container)
+    container = writer.literal(nesting.container)
     writer.require(f"type({name}) is {container} and len({name}) == {len(nesting.members)}")
     is_dict = issubclass(nesting.container, dict)
     if is_dict:
@@ -148,7 +190,7 @@ def _take_apart(writer: _Writer, name: str, nesting: Any, leaves: Any, targets: 
         writer.require(f"list({name}) == {keys}")
     for k, member in enumerate(nesting.members):
         part = f"{name}_{k}"
-        key = writer.constant(nesting.keys[k]) if is_dict else str(k)
+        key = writer.literal(nesting.keys[k]) if is_dict else str(k)
         writer.lines.append(f"{part} = {name}[{key}]")
         _take_apart(writer, part, member, leaves, targets)
 
@@ -171,20 +213,20 @@ def _laid_out_like(writer: _Writer, name: str, array: Any) -> str:
 def _take_data(writer: _Writer, name: str, data: Any, targets: Any) -> None:
     """Lines that check the data arguments and bind their numeric leaves."""
     if isinstance(data, (dict, list, tuple)):
-        container = writer.constant(type(data))
+        container = writer.literal(type(data))
         writer.require(f"type({name}) is {container} and len({name}) == {len(data)}")
         members = data.items() if isinstance(data, dict) else enumerate(data)
         if isinstance(data, dict):
             writer.require(f"list({name}) == {writer.constant(list(data))}")
         for k, (key, member) in enumerate(members):
             part = f"{name}_{k}"
-            writer.lines.append(f"{part} = {name}[{writer.constant(key)}]")
+            writer.lines.append(f"{part} = {name}[{writer.literal(key)}]")
             _take_data(writer, part, member, targets)
     elif is_data(data):
         if isinstance(data, np.ndarray):
             writer.require(_laid_out_like(writer, name, data))
         else:
-            writer.require(f"type({name}) is {writer.constant(type(data))}")
+            writer.require(f"type({name}) is {writer.literal(type(data))}")
         writer.lines.append(f"{next(targets)} = {name}")
     else:
         fixed = writer.constant(data)
@@ -200,23 +242,41 @@ def _put_together(writer: _Writer, nesting: Any, results: Iterator[str]) -> str:
         return next(results)
     members = [_put_together(writer, member, results) for member in nesting.members]
     if issubclass(nesting.container, dict):
-        keys = [writer.constant(key) for key in nesting.keys]
+        keys = [writer.literal(key) for key in nesting.keys]
         return "{" + ", ".join(f"{k}: {m}" for k, m in zip(keys, members, strict=True)) + "}"
     if hasattr(nesting.container, "_fields"):
-        return f"{writer.constant(nesting.container)}({', '.join(members)})"
+        return f"{writer.literal(nesting.container)}({', '.join(members)})"
     if issubclass(nesting.container, tuple):
         return "(" + "".join(f"{m}, " for m in members) + ")"
     return f"[{', '.join(members)}]"
 
 
-def _finite(plan: Plan, positions: Sequence[int]) -> str:
-    """A condition that fails if a number among the values is not finite.
+def _finite(plan: Plan, positions: Sequence[int]) -> list[str]:
+    """Lines that end the program if a number among the values is not finite.
 
-    A sum is not finite if a term is not; the rare sum that overflows takes the general way.
+    A sum of squares is not finite if a term is not. Where it is not, or overflows, plain sums tell;
+    the rare sum that overflows itself takes the general way.
     """
-    terms = []
+    quick, careful = [], []
     for position in dict.fromkeys(positions):
-        array = isinstance(plan.step(position).value, np.ndarray)
-        name = f"v{position}"
-        terms.append(f"isfinite(add_reduce({name}, None))" if array else f"isfinite({name})")
-    return " and ".join(terms)
+        value, name = plan.steps[position].value, f"v{position}"
+        if not isinstance(value, np.ndarray):
+            quick.append(name)
+            careful.append(f"isfinite({name})")
+        elif value.dtype.kind == "f":
+            quick.append(_sum_of_squares(value, name))
+            careful.append(f"isfinite(add_reduce({name}, None))")
+    lines = [f"total = {' + '.join(quick)}"]
+    if careful:
+        lines.append("if not isfinite(total):")
+        lines += [f"    if not {condition}: return None" for condition in careful]
+    return lines
+
+
+def _sum_of_squares(example: Any, name: str) -> str:
+    """An expression that is finite if every entry is, by and large, and never if one is not."""
+    if example.dtype == np.float64 and example.flags.c_contiguous:
+        return f"vdot({name}, {name})"
+    if example.dtype == np.float64 and example.flags.f_contiguous:
+        return f"vdot({name}.T, {name}.T)"
+    return f"add_reduce({name}, None)"

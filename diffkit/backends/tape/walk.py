@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 
@@ -18,6 +20,8 @@ def pull_back(graph: Graph, values: list[Any], cotangents: Leaves) -> Leaves:
     0)` at x = 0). Should an adjoint come out not finite, the walk is repeated with such places
     told apart: no adjoint flows where the cotangent was never more than dropped. Where the walk
     is itself recorded, the choice is a guard, and the places are computed with the rest.
+
+    NumPy's warnings must be off.
     """
     adjoints = walk(graph, values, cotangents, None)
     if not all(map(_is_finite, adjoints)):
@@ -32,44 +36,141 @@ def _is_finite(adjoint: Any) -> bool:
 
 
 def walk(graph: Graph, values: list[Any], cotangents: Leaves, live: Leaves | None) -> Leaves:
-    """The walk itself: the one place where broadcasting is undone and where adjoints meet."""
-    adjoints: dict[int, Any] = {}
-    alive: dict[int, Any] = {}
+    """The walk itself, in which adjoints meet.
 
-    def add(index: int, adjoint: Any, flows: Any) -> None:
-        present = adjoints.get(index)
-        adjoints[index] = adjoint if present is None else present + adjoint
-        if live is not None:
-            alive[index] = flows | alive.get(index, False)
-
-    for k, (node, cotangent) in enumerate(zip(graph.outputs, cotangents, strict=True)):
-        if node.active:
-            add(node.index, cotangent, None if live is None else live[k])
-    with np.errstate(all="ignore"):
-        for node in reversed(graph.nodes):
-            if node.primitive is None:
-                continue
-            g = adjoints.pop(node.index, None)
-            if g is None:
-                continue
-            arguments = [values[i.index] for i in node.inputs]
-            for position, source in enumerate(node.inputs):
-                if not source.active:
-                    continue
-                y = values[node.index]
-                adjoint = node.primitive.pull(position, g, y, arguments, node.static)
-                if adjoint is None:
-                    continue
-                flows = None
-                if live is not None:
-                    flows = _flows(node, position, alive[node.index], adjoint, y, arguments)
-                    adjoint = np.where(flows, adjoint, 0.0)
-                    flows = _fitted(1.0 * flows, arguments[position]) > 0
-                add(source.index, _fitted(adjoint, arguments[position]), flows)
+    Args:
+        graph: the recording.
+        values: the value of every node.
+        cotangents: the adjoints of the outputs.
+        live: for each output where its cotangent can be other than zero; None if that need not
+            be followed.
+    """
+    if live is None:
+        adjoints = all_adjoints(graph.nodes, values, graph.outputs, cotangents)
+    else:
+        adjoints = _live_adjoints(graph, values, cotangents, live)
     return [
-        adjoints.get(node.index, np.zeros(leaf.shape, leaf.dtype))
+        np.zeros(leaf.shape, leaf.dtype) if (adjoint := adjoints[node.index]) is None else adjoint
         for node, leaf in zip(graph.inputs, graph.layout.leaves, strict=True)
     ]
+
+
+def all_adjoints(
+    nodes: Sequence[Node], values: list[Any], outputs: Sequence[Node], cotangents: Leaves
+) -> list[Any]:
+    """The adjoint of every node that no operation computed, by index; None where none flows."""
+    adjoints: list[Any] = [None] * len(values)
+    owned: set[int] = set()  # whose adjoint is an array that nothing else holds
+    for node, cotangent in zip(outputs, cotangents, strict=True):
+        if node.active:
+            _add(adjoints, owned, node.index, cotangent)
+    for node in reversed(nodes):
+        index, primitive = node.index, node.primitive
+        g = adjoints[index]
+        if g is None or primitive is None:
+            continue
+        adjoints[index] = None
+        y, inputs, static = values[index], node.inputs, node.static
+        if len(inputs) == 1:
+            arguments: Any = (values[inputs[0].index],)
+        elif len(inputs) == 2:
+            arguments = (values[inputs[0].index], values[inputs[1].index])
+        else:
+            arguments = [values[source.index] for source in inputs]
+        rules: Any = primitive.pullbacks
+        if type(rules) is not tuple:
+            rules = [partial(rules, position) for position in range(len(inputs))]
+        for rule, source, argument in zip(rules, inputs, arguments, strict=False):
+            if rule is None or not source.active:
+                continue
+            if primitive.adds is not None and _add_in_place(
+                primitive.adds, adjoints, owned, source.index, g, argument, static
+            ):
+                continue
+            adjoint = rule(g, y, *arguments, **static) if static else rule(g, y, *arguments)
+            if type(adjoint) is not np.float64 or type(argument) is not np.float64:
+                if adjoint is None:
+                    continue
+                adjoint = _fitted(adjoint, argument)
+            place = source.index
+            if adjoints[place] is None:
+                adjoints[place] = adjoint
+            else:
+                _add(adjoints, owned, place, adjoint)
+    return adjoints
+
+
+def _add(adjoints: list[Any], owned: set[int], index: int, adjoint: Any) -> None:
+    """Add to the adjoint of a node, in place where nothing else can hold it."""
+    present = adjoints[index]
+    if present is None:
+        adjoints[index] = adjoint
+    elif index in owned and type(adjoint) is np.ndarray:
+        present += adjoint
+    else:
+        adjoints[index] = present = present + adjoint
+        if type(present) is np.ndarray:
+            owned.add(index)
+
+
+def _add_in_place(
+    adds: Any,
+    adjoints: list[Any],
+    owned: set[int],
+    index: int,
+    g: Any,
+    argument: Any,
+    static: Any,
+) -> bool:
+    """Add entries to the adjoint of a node; False where it is recorded itself or a scalar."""
+    total = adjoints[index]
+    if type(g) not in _PLAIN or type(argument) is not np.ndarray:
+        return False
+    if index not in owned:
+        if total is None:
+            total = np.zeros(argument.shape, argument.dtype)
+        elif type(total) is np.ndarray:
+            total = total.copy()
+        else:
+            return False
+        owned.add(index)
+        adjoints[index] = total
+    adds(total, g, **static)
+    return True
+
+
+_PLAIN: Final = (np.float64, np.ndarray)
+
+
+def _live_adjoints(graph: Graph, values: list[Any], cotangents: Leaves, live: Leaves) -> list[Any]:
+    """The same, where no adjoint flows from a place at which the cotangent was only dropped."""
+    adjoints: list[Any] = [None] * len(values)
+    alive: list[Any] = [False] * len(values)
+
+    def add(index: int, adjoint: Any, flows: Any) -> None:
+        present = adjoints[index]
+        adjoints[index] = adjoint if present is None else present + adjoint
+        alive[index] = flows | alive[index]
+
+    for node, cotangent, flows in zip(graph.outputs, cotangents, live, strict=True):
+        if node.active:
+            add(node.index, cotangent, flows)
+    for node in reversed(graph.nodes):
+        g, primitive = adjoints[node.index], node.primitive
+        if g is None or primitive is None:
+            continue
+        arguments, y = [values[source.index] for source in node.inputs], values[node.index]
+        for position, source in enumerate(node.inputs):
+            adjoint = None
+            if source.active:
+                adjoint = primitive.pull(position, g, y, arguments, node.static)
+            if adjoint is None:
+                continue
+            flows = _flows(node, position, alive[node.index], adjoint, y, arguments)
+            adjoint = _fitted(np.where(flows, adjoint, 0.0), arguments[position])
+            add(source.index, adjoint, _fitted(1.0 * flows, arguments[position]) > 0)
+        adjoints[node.index] = None
+    return adjoints
 
 
 def _flows(node: Node, position: int, live: Any, adjoint: Any, y: Any, arguments: list[Any]) -> Any:
@@ -95,6 +196,12 @@ def _fitted(adjoint: Any, argument: Any) -> Any:
 
 def _unbroadcast(adjoint: Any, shape: tuple[int, ...], target: tuple[int, ...]) -> Any:
     """Sum over the axes along which the argument was repeated; repeat where it was summed."""
+    if type(adjoint) is np.ndarray:  # the two everyday cases, at less than half the cost
+        extra = len(shape) - len(target)
+        if extra > 0 and shape[extra:] == target:
+            return np.add.reduce(adjoint, tuple(range(extra)))
+        if shape[:-1] == target[:-1] and target[-1:] == (1,):
+            return np.add.reduce(adjoint, -1, keepdims=True)
     missing = max(len(target) - len(shape), 0)
     adjoint, shape = np.reshape(adjoint, (1,) * missing + shape), (1,) * missing + shape
     extra = len(shape) - len(target)

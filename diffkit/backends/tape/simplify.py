@@ -1,0 +1,215 @@
+"""The same results from fewer steps.
+
+Constants are folded, repeated operations shared, signs moved to where they cost nothing,
+operations that change nothing left out, and what no result needs is dropped. Rules that hold in
+exact arithmetic alone (a quotient times its divisor, a difference of equal terms) are kept away
+from the operations that lead to a guard, and leave a note that what they rely on must be finite.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from diffkit.backends.tape.keys import alike, step_key
+from diffkit.backends.tape.plan import Plan, Step
+from diffkit.backends.tape.rules import RULES, negative_of
+from diffkit.tracing.primitives import PRIMITIVES
+
+SIGN_PASSES: Final = frozenset(
+    ("reshape", "transpose", "broadcast_to", "index", "add_at", "sum", "astype")
+)
+CHANGES_LITTLE: Final = frozenset(
+    ("broadcast_to", "astype", "positive", "reshape", "sum", "multiply", "divide", "power")
+)
+MOST_LOOKED_AT: Final = 4096  # entries of a constant, to find out if it repeats one number
+
+
+def simplified(plan: Plan) -> Plan:
+    """The same results from fewer steps."""
+    return Simplifier(plan).run()
+
+
+class Simplifier:
+    """One pass over a plan, front to back, that writes a new one."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.steps: list[Step] = []
+        self.finite: set[int] = set()
+        self.seen: dict[Any, int] = {}
+        self.fixed = plan.leading_to_guards()
+        self.free = False  # whether the step at hand leads to no guard
+
+    def run(self) -> Plan:
+        place: dict[int, int] = {}
+        for position, step in self.plan.enumerated():
+            self.free = position not in self.fixed
+            leader = self.plan.follows.get(position)
+            if leader is not None and self.is_zero(place[leader]):
+                place[position] = self.zeros(step.value)
+                continue
+            inputs = tuple([place[i] for i in step.inputs])
+            place[position] = self.add(step.on(inputs))
+        finite = {place[i] for i in self.plan.finite} | self.finite
+        guards: dict[int, list[Any]] = {}
+        for position, expected in self.plan.guards.items():
+            if not self.steps[place[position]].constant:
+                guards.setdefault(place[position], []).extend(expected)
+        ties: dict[int, int | None] = {
+            place[tie]: None
+            for tie, adjoint in self.plan.ties.items()
+            if adjoint is None or not self.is_zero(place[adjoint])
+        }
+        moved = [place[i] for i in self.plan.inputs], [place[i] for i in self.plan.outputs]
+        return Plan(list(self.steps), *moved, guards, frozenset(finite), {}, ties).needed()
+
+    def add(self, step: Step) -> int:
+        """The position of the step in the new plan, or of one that stands for it."""
+        primitive = step.primitive
+        if primitive is not None:
+            if all(self.steps[i].constant for i in step.inputs):
+                with np.errstate(all="ignore"):
+                    value = primitive.function(*map(self.value, step.inputs), **step.static)
+                step = Step(None, (), {}, value, True, step.origin)
+            else:
+                if primitive.elementwise:
+                    step = self._unrepeated(step)
+                stands_in = self._unchanged(step)
+                if stands_in is None:
+                    stands_in = self._rewritten(step)
+                if stands_in is not None:
+                    return stands_in
+        key = step_key(step)
+        known = None if key is None else self.seen.get(key)
+        if known is None:
+            self.steps.append(step)
+            known = len(self.steps) - 1
+            if key is not None:
+                self.seen[key] = known
+        return known
+
+    def constant(self, value: Any) -> int:
+        return self.add(Step(None, (), {}, value, True))
+
+    def value(self, position: int) -> Any:
+        return self.steps[position].value
+
+    def apply(self, like: Step, name: str, *inputs: int, **static: Any) -> int:
+        """The position of another operation on the same line."""
+        if name == "reshape" and np.shape(self.value(inputs[0])) == static["shape"]:
+            return inputs[0]
+        primitive = PRIMITIVES[name]
+        with np.errstate(all="ignore"):
+            value = primitive.function(*(self.value(i) for i in inputs), **static)
+        return self.add(Step(primitive, inputs, static, value, False, like.origin))
+
+    # ------------------------------------------------------------------ what changes nothing
+
+    def _unchanged(self, step: Step) -> int | None:
+        """The position of an argument that the step gives back as it is."""
+        assert step.primitive is not None
+        if step.primitive.name in CHANGES_LITTLE:
+            for k, i in enumerate(step.inputs):
+                if alike(self.value(i), step.value) and self._changes_nothing(step, k):
+                    return i
+        return None
+
+    def _changes_nothing(self, step: Step, k: int) -> bool:
+        assert step.primitive is not None
+        name = step.primitive.name
+        if name in ("broadcast_to", "astype", "positive"):
+            return True
+        if name == "reshape":
+            return bool(step.static.get("order", "C") == "C")
+        if name == "sum":
+            return bool(step.static["axis"] == ())
+        if name == "multiply" or (name in ("divide", "power") and k == 0):
+            return self.number(step.inputs[1 - k]) == 1.0
+        return False
+
+    def number(self, i: int) -> float | None:
+        """The number, if an argument is one number at every call."""
+        step = self.steps[i]
+        if not step.constant:
+            made = self.made_by(i, "broadcast_to")
+            return None if made is None else self.number(made.inputs[0])
+        value = step.value
+        if isinstance(value, float):
+            return value
+        if not isinstance(value, np.ndarray):
+            return float(value)
+        if _repeats(value):
+            return float(value.flat[0])
+        if not 0 < value.size <= MOST_LOOKED_AT:
+            return None
+        first = value.flat[0]
+        return float(first) if bool(np.all(value == first)) else None
+
+    def _unrepeated(self, step: Step) -> Step:
+        """Without repetition of an argument that broadcasting does anyway."""
+        if not isinstance(step.value, np.ndarray) or len(step.inputs) == 1:
+            return step
+        inputs = list(step.inputs)
+        for k, i in enumerate(inputs):
+            lighter = self._unrepeated_argument(i)
+            if lighter is None:
+                continue
+            shapes = [np.shape(self.value(lighter if j == k else o)) for j, o in enumerate(inputs)]
+            if np.broadcast_shapes(*shapes) == np.shape(step.value):
+                inputs[k] = lighter
+        return step.on(tuple(inputs))
+
+    def _unrepeated_argument(self, i: int) -> int | None:
+        source = self.steps[i]
+        if source.primitive is not None:
+            return source.inputs[0] if source.primitive.name == "broadcast_to" else None
+        if isinstance(source.value, np.ndarray) and source.constant and self.number(i) is not None:
+            return self.constant(source.value.flat[0])
+        return None
+
+    # ------------------------------------------------------------------ rules
+
+    def _rewritten(self, step: Step) -> int | None:
+        assert step.primitive is not None
+        name = step.primitive.name
+        if name in SIGN_PASSES and self.made_by(step.inputs[0], "negative"):
+            return negative_of(self, step, 0)
+        for rule in RULES.get(name, ()):
+            stands_in = rule(self, step)
+            if stands_in is not None:
+                return stands_in
+        return None
+
+    def made_by(self, i: int, name: str) -> Step | None:
+        step = self.steps[i]
+        return step if step.primitive is not None and step.primitive.name == name else None
+
+    def as_it_is(self, step: Step) -> int:
+        """The position of a step to which no rule is to be applied."""
+        key = step_key(step)
+        known = self.seen.get(key)
+        if known is None:
+            self.steps.append(step)
+            known = self.seen[key] = len(self.steps) - 1
+        return known
+
+    def zeros(self, like: Any) -> int:
+        zero = np.zeros((), like.dtype)
+        return self.constant(np.broadcast_to(zero, like.shape) if like.shape else zero[()])
+
+    def is_zero(self, i: int) -> bool:
+        return self.steps[i].constant and self.number(i) == 0.0
+
+    def _unspread(self, i: int) -> int:
+        step = self.steps[i]
+        while step.primitive is not None and step.primitive.name == "broadcast_to":
+            i = step.inputs[0]
+            step = self.steps[i]
+        return i
+
+
+def _repeats(value: Any) -> bool:
+    """Whether an array is one number, broadcast."""
+    return isinstance(value, np.ndarray) and value.size > 0 and not any(value.strides)
