@@ -608,12 +608,22 @@ def test_systems_are_solved_with_the_pivots_of_the_recording() -> None:
         np.testing.assert_allclose(gradient(sum_of_solution, a), expected, rtol=1e-10)
 
 
-def test_systems_are_refused_where_those_pivots_fail() -> None:
+@pytest.mark.parametrize("form", ["shared", None])
+def test_pivots_that_fail_at_another_point_are_chosen_anew(form: str | None) -> None:
     a = np.eye(5) + 0.1
-    p = prepared(sum_of_solution, a)
+    p = prepared(sum_of_solution, a, form=form)
     np.testing.assert_allclose(p.gradient(a), -np.full((5, 5), 1 / 1.5**2), rtol=1e-13)
+    turned = np.roll(a, 1, axis=0) - 0.1
+    inverse = np.linalg.inv(turned)
+    expected = -np.outer(inverse.sum(axis=0), inverse.sum(axis=1))
+    np.testing.assert_allclose(p.gradient(turned), expected, rtol=1e-13)
+    np.testing.assert_allclose(p.gradient(a), -np.full((5, 5), 1 / 1.5**2), rtol=1e-13)
+
+
+def test_systems_are_refused_where_no_pivot_keeps_the_digits() -> None:
+    a = np.linalg.matrix_power(np.vander(np.linspace(1, 2, 6)), 2)
     with pytest.raises(dk.UnsupportedOperation, match="digits"):
-        p.gradient(np.roll(a, 1, axis=0) - 0.1)
+        prepared(lambda a: np.sum(np.linalg.inv(a)), a, form="shared").gradient(a)
 
 
 @pytest.mark.parametrize("rank", [3, 4, 5])
@@ -628,8 +638,9 @@ def test_determinants_of_singular_matrices(rank: int) -> None:
 
 
 def test_a_determinant_that_no_short_formula_has() -> None:
+    np.testing.assert_array_equal(gradient(np.linalg.det, np.zeros((12, 12))), 0)
     with pytest.raises(dk.ExpressionTooLarge, match="nearly singular"):
-        gradient(np.linalg.det, np.zeros((12, 12)))
+        prepared(np.linalg.det, np.zeros((12, 12)), form="shared")
 
 
 def gaussian_process(n: int) -> Any:
@@ -688,12 +699,12 @@ def test_product_of_many_factors_stays_linear() -> None:
 
 def test_beyond_the_budget() -> None:
     with pytest.raises(dk.ExpressionTooLarge, match=r"budget is 50; .*max_operations"):
-        prepared(lambda x: np.sum(np.sin(x) ** 2), np.ones(100), max_operations=50)
+        prepared(lambda x: np.sum(np.sin(x) ** 2), np.ones(100), form="shared", max_operations=50)
 
 
 def test_the_budget_is_checked_before_the_work() -> None:
     with pytest.raises(dk.ExpressionTooLarge):
-        gradient(lambda x: np.sum(x @ x), np.ones((200, 200)))
+        prepared(lambda x: np.sum(x @ x), np.ones((200, 200)), form="shared")
 
 
 def test_a_primitive_without_counterpart_is_named_with_its_line() -> None:
@@ -797,8 +808,8 @@ def test_loss_of_a_network_on_another_batch_and_along_a_direction() -> None:
 
 def test_another_loss_of_that_size_is_beyond_the_budget() -> None:
     network, P, X, y = network_case(SOFTMAX_CROSS_ENTROPY)
-    with pytest.raises(dk.ExpressionTooLarge, match="tape"):
-        gradient(lambda p: network.loss(p, X, y), P)
+    with pytest.raises(dk.ExpressionTooLarge, match="array"):
+        prepared(lambda p: network.loss(p, X, y), P, form="shared")
 
 
 def test_a_single_sample_of_a_network_is_written_with_its_data_as_symbols() -> None:
@@ -878,7 +889,7 @@ def test_simplification_is_ended_when_its_time_is_over() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"form": "array"}, {"simplify": True}, {"max_seconds": 0}, {"max_seconds": "1"}],
+    [{"form": "arrays"}, {"simplify": True}, {"max_seconds": 0}, {"max_seconds": "1"}],
 )
 def test_bad_options(options: Any) -> None:
     with pytest.raises(dk.InvalidInput, match=next(iter(options))):
@@ -952,7 +963,7 @@ def test_c_divides_floating_point_numbers_and_takes_remainders_as_numpy_does() -
 
 
 def test_an_unknown_language() -> None:
-    with pytest.raises(dk.InvalidInput, match="python, c, latex, mathematica"):
+    with pytest.raises(dk.InvalidInput, match="python, mpmath, c, latex, mathematica"):
         prepared(np.sin, 1.0).source("fortran")
 
 
@@ -970,7 +981,7 @@ def test_several_threads_derive_at_once() -> None:
     for x, (g, h) in zip(points, got, strict=True):
         np.testing.assert_allclose(g, gradient(f, x), rtol=1e-14)
         np.testing.assert_allclose(h, dk.hessian(f, x, backend="tape"), rtol=1e-12, atol=1e-14)
-    assert p.cost.evaluations >= 32
+    assert p.cost.evaluations >= 16  # of each Hessian, if every gradient was computed at once
 
 
 class Holder:

@@ -20,6 +20,7 @@ import sympy as sp
 from sympy.printing.codeprinter import PrintMethodNotImplementedError
 from sympy.printing.numpy import NumPyPrinter
 
+from diffkit.backends.symbolic.special import Special, SpecialFunctions
 from diffkit.errors import UnsupportedOperation
 from diffkit.tracing.shared_expressions import Expression, Symbol, tree_operations
 
@@ -45,7 +46,7 @@ class Code:
 
     def __call__(self, dtype: np.dtype[Any], *groups: Sequence[Any]) -> tuple[Any, ...]:
         """The results in a floating dtype, the values of the symbols given group by group."""
-        return self.run(*groups, [_number(number, dtype) for number in self.numbers])
+        return self.run(*groups, [number_in(number, dtype) for number in self.numbers])
 
 
 def compiled(
@@ -97,26 +98,26 @@ def generated_names(
 
 
 def _function(source: str) -> Callable[..., tuple[Any, ...]]:
-    namespace: dict[str, Any] = {"numpy": np, "impulse": _impulse}
+    namespace: dict[str, Any] = {"numpy": np, "impulse": impulse, "special": Special()}
     exec(compile(source, "<diffkit symbolic>", "exec"), namespace)
     program: Callable[..., tuple[Any, ...]] = namespace["program"]
     return program
 
 
-def _impulse(u: Any) -> Any:
+def impulse(u: Any) -> Any:
     """Dirac's delta and its derivatives: 0 away from the jump, not a number at it."""
     u = np.asarray(u)
     kind = u.dtype.type
     return np.where(u == 0, kind(np.nan), kind(0))[()]
 
 
-def _number(number: Expression, dtype: np.dtype[Any]) -> Any:
+def number_in(number: Expression, dtype: np.dtype[Any]) -> Any:
     if dtype == np.longdouble:
         return np.longdouble(str(number.evalf(DIGITS)))
     return float(number.evalf(DIGITS))
 
 
-class NumPyCode(NumPyPrinter):  # type: ignore[misc]
+class NumPyCode(SpecialFunctions, NumPyPrinter):  # type: ignore[misc]
     """SymPy's printer for NumPy, with generated names and exact numbers."""
 
     _default_settings: ClassVar[dict[str, Any]] = {

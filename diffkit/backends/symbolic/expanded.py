@@ -23,13 +23,18 @@ from diffkit.tracing.shared_expressions import (
 )
 
 SMALL: Final = 64  # operations of a function whose derivative may well be written out
-WAY_OUT: Final = "use form='shared' or backend='tape'"
+WAY_OUT: Final = "use form='shared', form='array' or backend='tape'"
 _BY_PROGRAM: Final = (sp.Piecewise, sp.floor, sp.ceiling, sp.Mod, sp.Abs, sp.sign)
 _SIMPLIFIERS: Final = {"together": "together", "factor": "factor", "full": "simplify"}
 _CHILD: Final = """
 import pickle, sys
-path, name, data = pickle.load(sys.stdin.buffer)
+path, name, limit, data = pickle.load(sys.stdin.buffer)
 sys.path[:] = path
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+except (ImportError, ValueError, OSError):
+    pass  # there is no such limit on this system
 import sympy
 function = getattr(sympy, name)
 entries = [function(entry) for entry in pickle.loads(data)]
@@ -106,17 +111,20 @@ def eliminated(
     return dict(definitions), list(results)
 
 
-def simplified(entries: Sequence[Expression], how: str, seconds: float) -> list[Expression]:
+def simplified(
+    entries: Sequence[Expression], how: str, seconds: float, limit: int
+) -> list[Expression]:
     """The entries brought together, factored or fully simplified by SymPy.
 
-    SymPy's simplification has no budget of its own, so it runs in a process that can be ended.
+    SymPy's simplification has no budget of its own, so it runs in a process that can be ended,
+    and that may not have more than `limit` bytes where the system can see to it.
 
     Raises:
         ExpressionTooLarge: it takes longer than the seconds allowed, or fails for its size.
     """
     if how == "none" or not any(entry.args for entry in entries):
         return list(entries)
-    request = pickle.dumps((sys.path, _SIMPLIFIERS[how], pickle.dumps(list(entries))))
+    request = pickle.dumps((sys.path, _SIMPLIFIERS[how], limit, pickle.dumps(list(entries))))
     command = [sys.executable, "-c", _CHILD]
     try:
         done = subprocess.run(command, input=request, capture_output=True, timeout=seconds)
@@ -125,6 +133,11 @@ def simplified(entries: Sequence[Expression], how: str, seconds: float) -> list[
             f"simplify={how!r} took longer than {seconds} seconds; use a milder one, or raise "
             "Symbolic(max_seconds=...)"
         ) from None
+    if b"MemoryError" in done.stderr:
+        raise ExpressionTooLarge(
+            f"simplify={how!r} took more than {limit} bytes of memory; use a milder one, or raise "
+            "Symbolic(max_bytes=...)"
+        )
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise ExpressionTooLarge(f"simplify={how!r} failed in SymPy: {last}; use simplify='none'")

@@ -20,6 +20,7 @@ from sympy.printing.c import C99CodePrinter
 from sympy.printing.codeprinter import PrintMethodNotImplementedError
 from sympy.printing.latex import LatexPrinter
 from sympy.printing.mathematica import MCodePrinter
+from sympy.printing.pycode import MpmathPrinter
 
 from diffkit.backends.symbolic.code import NumPyCode, generated_names
 from diffkit.errors import InvalidInput, UnsupportedOperation
@@ -65,7 +66,7 @@ class Listing:
 
 
 def source(listing: Listing, language: str) -> str:
-    """Return the program in `python`, `c`, `latex` or `mathematica`.
+    """Return the program in `python`, `mpmath`, `c`, `latex` or `mathematica`.
 
     Raises:
         InvalidInput: there is no such language.
@@ -89,6 +90,15 @@ def _python(listing: Listing) -> str:
     bound = [f"k = [{', '.join(numbers)}]"] if numbers else []
     body = "\n    ".join([*bound, *lines, "return result"])
     return f"import numpy\n\n\ndef derivative({', '.join(listing.letters)}):\n    {body}\n"
+
+
+def _mpmath(listing: Listing) -> str:
+    printer = _MpmathCode(listing.names(lambda letter, i: f"{letter}[{i}]", "v{}"))
+    lines = [f"v{i} = {printer.code(e)}" for i, e in enumerate(listing.definitions.values())]
+    lines.append("result = mpmath.matrix({}, {})".format(*listing.shape))
+    lines += [f"result[{i}, {j}] = {printer.code(e)}" for (i, j), e in listing.entries.items()]
+    body = "\n    ".join([*lines, "return result"])
+    return f"import mpmath\n\n\ndef derivative({', '.join(listing.letters)}):\n    {body}\n"
 
 
 def _c(listing: Listing) -> str:
@@ -137,6 +147,7 @@ def _mathematica(listing: Listing) -> str:
 
 _LANGUAGES: Final[Mapping[str, Callable[[Listing], str]]] = {
     "python": _python,
+    "mpmath": _mpmath,
     "c": _c,
     "latex": _latex,
     "mathematica": _mathematica,
@@ -183,6 +194,22 @@ class _Generated:
         return self.generated[expr]
 
     _print_Dummy = _print_Symbol
+
+
+class _MpmathCode(_Generated, MpmathPrinter):  # type: ignore[misc]
+    language = "mpmath"
+
+    def __init__(self, generated: Mapping[Symbol, str]) -> None:
+        super().__init__({"strict": True})
+        self.generated = generated
+
+    def prepared(self, expression: Expression) -> Expression:
+        """Remainders and extrema by comparisons: mpmath has none, and Python's drop a NaN."""
+        plain = _plain(expression).replace(sp.Mod, lambda a, b: a - b * sp.floor(a / b))
+        return plain.rewrite(sp.Piecewise) if plain.has(sp.Max, sp.Min) else plain
+
+    def _print_Integer(self, expr: Expression) -> str:
+        return f"mpmath.mpf({expr.p})"
 
 
 class _CCode(_Generated, C99CodePrinter):  # type: ignore[misc]

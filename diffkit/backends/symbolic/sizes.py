@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Final
 
 import numpy as np
 
 from diffkit.tracing.graph import Graph
+
+GRADIENT_GROWTH: Final = 4  # operations of a gradient for one of the function, about
 
 
 def predicted_operations(graph: Graph) -> int:
@@ -20,8 +23,9 @@ def predicted_operations(graph: Graph) -> int:
         if primitive.elementwise:
             total += int(np.size(node.value))
         elif primitive.name in ("matmul", "contraction"):
-            inner = np.shape(node.inputs[0].value)[-1]
-            total += 2 * int(inner) * int(np.size(node.value))
+            total += 2 * math.isqrt(math.prod((*sizes, int(np.size(node.value)))))
+        elif primitive.name == "convolution":
+            total += 2 * math.prod(sizes)
         else:
             total += int(max(sizes, default=0))
     return total
