@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 
 from diffkit import errors
 from diffkit.backends.finite import FiniteDifference
-from diffkit.backends.finite.stencils import ORDERS, stencil, weights
+from diffkit.backends.finite.stencils import LOWEST, stencil, stencil_on, weights
 from diffkit.interface import Estimate
 from diffkit.operators import derivative, gradient, hessian, hvp, jacobian, jvp, prepare, vjp
 
+ORDERS = {s: tuple(range(lowest, 9, lowest)) for s, lowest in LOWEST.items()}
 ADAPTIVE = FiniteDifference()
 COMPLEX = FiniteDifference(scheme="complex")
 
@@ -80,6 +81,60 @@ def test_a_stencil_has_the_order_it_claims_and_no_more(
             assert (moment / formula.denominator == exact) != first_error
 
 
+@given(
+    nodes=st.lists(st.fractions(-3, 3, max_denominator=5), min_size=5, max_size=6, unique=True),
+    derivative=st.integers(1, 4),
+)
+@settings(deadline=None, max_examples=30)
+def test_a_stencil_on_any_nodes_has_the_order_it_claims(
+    nodes: list[Fraction], derivative: int
+) -> None:
+    formula = stencil_on(tuple(nodes), derivative)
+    assert formula.order >= len(nodes) - derivative
+    for power in range(derivative + formula.order + 1):
+        moment = sum(
+            n * Fraction(node) ** power
+            for n, node in zip(formula.numerators, formula.nodes, strict=True)
+        )
+        exact = math.factorial(power) if power == derivative else 0
+        assert (moment / formula.denominator == exact) != (power == derivative + formula.order)
+
+
+@pytest.mark.parametrize("step", [1e-2, "rule", "optimal"])
+@pytest.mark.parametrize(
+    "nodes", [(-1, 0, 2, 3, 5), (Fraction(1, 2), 1, 2, -3, 4), (1, 2, 3, 4, 5)]
+)
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_derivatives_on_nodes_of_ones_own(nodes: Any, step: Any, order: int) -> None:
+    backend = FiniteDifference(nodes=nodes, step=step)
+    found = derivative(np.exp, 0.5, order=order, backend=backend)
+    assert found == pytest.approx(math.exp(0.5), rel={1: 1e-5, 2: 1e-3, 3: 0.1, 4: 0.5}[order])
+    scheme = FiniteDifference(nodes=(-1, 0, 1), step=1e-3)
+    assert derivative(np.exp, 0.5, backend=scheme) == derivative(
+        np.exp, 0.5, backend=FiniteDifference(step=1e-3)
+    )
+
+
+def test_too_few_nodes_are_refused() -> None:
+    with pytest.raises(errors.InvalidInput, match="at least 4 nodes, and 3"):
+        derivative(np.exp, 0.5, order=3, backend=FiniteDifference(nodes=(-1, 0, 1), step=1e-3))
+
+
+@pytest.mark.parametrize("order", [10, 12, 16])
+def test_central_differences_of_any_even_order(order: int) -> None:
+    found = derivative(np.sin, 1.0, backend=FiniteDifference(order=order, step=0.1))
+    assert found == pytest.approx(math.cos(1), rel=1e-13)
+
+
+def test_mixed_derivatives_on_nodes_of_ones_own() -> None:
+    found = hessian(
+        lambda x: x[0] ** 2 * x[1] ** 3,
+        np.array([1.0, 2.0]),
+        backend=FiniteDifference(nodes=(-1, 0, 1, 2), step=1e-2),
+    )
+    np.testing.assert_allclose(found, [[16, 24], [24, 12]], rtol=1e-9)
+
+
 # ------------------------------------------------------------------------------- options
 
 
@@ -91,8 +146,17 @@ def test_a_stencil_has_the_order_it_claims_and_no_more(
         {"order": 0},
         {"order": True},
         {"order": 2.5},
-        {"order": 10},
-        {"scheme": "forward", "order": 9},
+        {"order": -2},
+        {"scheme": "forward", "order": 0},
+        {"step": "ridders", "order": 2},
+        {"nodes": (-1, 0, 1)},
+        {"nodes": (-1, 0, 1), "step": "ridders"},
+        {"nodes": (1, 1), "step": 0.1},
+        {"nodes": (1,), "step": 0.1},
+        {"nodes": (0.5, 1), "step": 0.1},
+        {"nodes": 3, "step": 0.1},
+        {"nodes": (0, 1), "step": 0.1, "order": 2},
+        {"nodes": (0, 1), "step": 0.1, "scheme": "forward"},
         {"scheme": "complex", "order": 2},
         {"step": "automatic"},
         {"step": 0.0},
@@ -196,6 +260,22 @@ def test_published_values_by_the_default() -> None:
     assert moler == pytest.approx(3.101766393836051, rel=1e-13)
     assert derivative(np.tanh, 1.0, backend=ADAPTIVE) == pytest.approx(0.419974341614026, rel=1e-13)
     assert derivative(np.tan, 1.0, backend=ADAPTIVE) == pytest.approx(3.42551882081476, rel=1e-13)
+
+
+def test_ridders_as_published_for_the_tangent() -> None:
+    result = estimated(np.tan, 1.0, FiniteDifference(step="ridders"))
+    assert f"{result.value:.11f}" == "3.42551882081"
+    assert abs(result.value - 3.425518820814759) > result.error  # its estimate does not hold
+    assert derivative(np.tan, 1.0, backend=FiniteDifference(step="ridders")) == result.value
+
+
+def test_the_best_forward_step_of_the_loop_form_at_0_3() -> None:
+    """Baydin et al.: 2.1e-8 near 1e-9."""
+    steps = [float(f"1e-{k}") for k in range(1, 16)]
+    backends = [FiniteDifference(scheme="forward", step=h) for h in steps]
+    found = [abs(derivative(logistic_loop, 0.3, backend=b) - 1.3090816) for b in backends]
+    assert steps[int(np.argmin(found))] == 1e-9
+    assert f"{min(found):.1e}" == "2.1e-08"
 
 
 # ------------------------------------------------------------------------------- fixed steps

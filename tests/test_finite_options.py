@@ -299,7 +299,13 @@ def test_a_budget_is_kept(limit: int, vectorized: bool) -> None:
 
 def test_what_known_to_exceed_the_budget_is_refused() -> None:
     x = np.ones(5)
-    for options in ({"step": "rule"}, {"step": 1e-3}, {"scheme": "complex"}, {"step": "optimal"}):
+    for options in (
+        {"step": "rule"},
+        {"step": 1e-3},
+        {"scheme": "complex"},
+        {"step": "optimal"},
+        {"step": "ridders"},
+    ):
         with pytest.raises(errors.InvalidInput, match="max_evaluations=4 is less"):
             gradient(rosenbrock, x, backend=FiniteDifference(max_evaluations=4, **options))
 
@@ -392,3 +398,77 @@ def test_no_bar_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", stream)
     gradient(rosenbrock, np.ones(3), backend="finite")
     assert not stream.getvalue()
+
+
+# ------------------------------------------------------------------------------- coarse rounding
+
+
+@given(x=st.floats(0.2, 2.8), decimals=st.integers(4, 9))
+@settings(deadline=None, max_examples=40)
+def test_coarse_rounding_is_noise_wherever_its_steps_fall(x: float, decimals: int) -> None:
+    """A step of the rounded graph at the point itself is no jump, and a staircase no slope."""
+
+    def f(x: Any) -> Any:
+        return np.round(np.exp(np.sin(x)), decimals)
+
+    result = prepare(f, x, backend="finite").estimate(x)
+    off = abs(result.value - math.cos(x) * math.exp(math.sin(x)))
+    assert off <= result.error or result.status["x"] == "unresolved"
+    assert result.status["x"] != "converged" or result.error < 1e-7
+
+
+# ------------------------------------------------------------------------------- mixed derivatives
+
+
+@pytest.mark.parametrize(
+    ("f", "x"),
+    [
+        (lambda x: x[1] * np.abs(x[0]), [0.0, 0.0]),
+        (lambda x: np.maximum(x[0] * x[1], 0) + x[0] * x[1] ** 2, [0.0, 0.0]),
+        (lambda x: np.abs(x[0] * x[1]), [0.0, 0.0]),
+    ],
+)
+def test_mixed_derivatives_see_quadrants_that_differ(f: Any, x: list[float]) -> None:
+    with pytest.warns(errors.DiffkitWarning, match=r"x\[1\] and x\[0\] \(kink"):
+        hessian(f, np.array(x), backend="finite")
+
+
+@pytest.mark.parametrize(
+    ("f", "x"),
+    [
+        (lambda x: x[1] * np.abs(x[0]), [0.0, 2.0]),
+        (lambda x: np.abs(x[0] + x[1]), [1.0, -1.0]),
+        (lambda x: np.maximum(x[0], x[1]) * x[0], [0.5, 0.5]),
+    ],
+)
+def test_second_derivatives_at_a_kink_are_not_numbers(f: Any, x: list[float]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", errors.DiffkitWarning)
+        with pytest.raises(errors.NonFiniteDerivative):
+            hessian(f, np.array(x), backend="finite")
+
+
+def test_mixed_derivatives_know_of_noise() -> None:
+    x = np.array([0.5, 1.5])
+    with pytest.warns(errors.DiffkitWarning, match=r"x\[1\] and x\[0\] \((noisy|unresolved)"):
+        found = hessian(lambda x: np.round(np.sin(x[0]) * x[1], 7), x, backend="finite")
+    assert found[0, 1] == pytest.approx(math.cos(0.5), abs=1e-2)
+
+
+@given(
+    a=st.floats(-2, 2),
+    b=st.floats(0.2, 3),
+    x=st.tuples(st.floats(-2, 2), st.floats(-2, 2)),
+)
+@settings(deadline=None, max_examples=25)
+def test_smooth_mixed_derivatives_are_no_kinks(a: float, b: float, x: tuple[float, float]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", errors.DiffkitWarning)
+        found = hessian(
+            lambda x: np.sin(a * x[0] + b * x[1]) + np.exp(x[0] * x[1]),
+            np.array(x),
+            backend="finite",
+        )
+    u, v = x
+    exact = -a * b * math.sin(a * u + b * v) + (1 + u * v) * math.exp(u * v)
+    assert found[0, 1] == pytest.approx(exact, rel=1e-7, abs=1e-7)

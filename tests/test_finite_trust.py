@@ -160,12 +160,12 @@ def test_nothing_is_silently_wrong(outcomes: dict[str, Outcome]) -> None:
 def test_nearly_all_are_right_to_nine_digits(outcomes: dict[str, Outcome]) -> None:
     """The others are limited by cancellation in the function itself."""
     right = sum(o.relative <= 1e-9 for o in outcomes.values())
-    assert right >= 0.85 * len(outcomes)
+    assert right >= 0.9 * len(outcomes)
 
 
 def test_the_digits_and_the_cost_in_the_median(outcomes: dict[str, Outcome]) -> None:
     relative = np.array([max(o.relative, 1e-16) for o in outcomes.values()])
-    assert np.median(-np.log10(relative)) >= 13
+    assert np.median(-np.log10(relative)) >= 13.9
     assert np.median([o.evaluations for o in outcomes.values()]) <= 25
 
 

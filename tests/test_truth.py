@@ -216,7 +216,8 @@ def test_loops_indices_and_masks_follow_the_branch_of_each_side():
         return total * count
 
     assert truth.derivative(laps, 3.0).value == 16
-    assert truth.derivative(laps, 2.5).kinks == {"laps(x)": (25, 16)}
+    assert truth.derivative(laps, 2.5).kinks == {"laps(x)": (-math.inf, 16)}  # from 62.5 to 40
+    assert truth.derivative(lambda x: laps(x) / laps(x) * x, 2.5).value == 1
     tied = truth.gradient(lambda x: x[np.argmax(x)] ** 2, np.array([2.0, 2.0, 0.0]))
     assert tied.kinks == {"x[0]": (0, 4), "x[1]": (0, 4)}
     masked = truth.gradient(lambda x: np.sum(x[x > 1] ** 2), np.array([3.0, 1.0, 2.0]))
@@ -343,6 +344,13 @@ def test_linear_algebra_is_followed():
     np.testing.assert_allclose(solved.value, inverse.sum(0), rtol=1e-14)
 
 
+@pytest.mark.parametrize("f", [lambda x: math.floor(x) * 1.0, lambda x: int(x) + 2 * x])
+def test_a_jump_between_two_recordings_is_seen(f):
+    found = truth.derivative(f, 1.0)
+    assert not found.smooth
+    assert found.kinks["f(x)"][0] == math.inf
+
+
 # ---------------------------------------------------------------------- refusals
 
 
@@ -384,7 +392,9 @@ def rounding_decides(x):
         (np.sqrt, 0.0, "no finite derivative"),
         (lambda x: np.cbrt(x), 0.0, "no finite derivative"),
         (rounding_decides, 1.0, "another course in exact arithmetic"),
-        (lambda x: math.sin(x), 0.5, "cannot be recorded"),
+        (lambda x: math.fabs(x), 0.0, "two sides differ"),
+        (lambda x: math.sqrt(x), 0.0, "cannot be recorded"),
+        (lambda x: np.random.default_rng().random() * x, 0.5, "different values for the same x"),
         (
             lambda x: np.where(np.sin(x) ** 2 + np.cos(x) ** 2 > 1, x, 2 * x),
             0.5,

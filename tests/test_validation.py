@@ -294,6 +294,21 @@ def test_a_published_slope_of_a_constant_is_found() -> None:
     assert dk.validate(aps_f15, -0.5, 0.0, 20.0).verdict == "agree"
 
 
+@pytest.mark.parametrize(
+    ("loss", "slope", "x"),
+    [
+        (lambda x: np.log1p(x) - x, lambda x: 1 / (1 + x) - 1, 1e-3),
+        (lambda x: x**3 - 3 * x**2 + 3 * x - 1, lambda x: 3 * x**2 - 6 * x + 3, 1.1),
+        (lambda x: np.exp(x) - np.exp(-x) - 2 * x, lambda x: np.exp(x) + np.exp(-x) - 2, 1e-3),
+    ],
+)
+def test_rounding_where_only_the_adjoints_cancel_is_allowed_for(
+    loss: Any, slope: Any, x: float
+) -> None:
+    assert dk.validate(loss, x, slope(x)).verdict == "agree"
+    assert dk.validate(loss, x, slope(x) * (1 + 1e-6)).verdict == "disagree"
+
+
 def test_a_wrong_ackley_gradient_is_found() -> None:
     x = np.array([0.7, -1.2, 2.3])
     assert dk.validate(ackley, x, ackley_gradient).verdict == "agree"

@@ -34,7 +34,7 @@ def require_same_value(name: str, graph: Graph, outputs: Sequence[Array]) -> Non
     for node in graph.nodes:
         if node.primitive is not None and not _repeats(node):
             raise TruthUnavailable(
-                f"np.{node.primitive.name} at {node.location}, in {name}, does not give in "
+                f"{node.primitive.called} at {node.location}, in {name}, does not give in "
                 "arbitrary precision what it gives in floating point (it overflowed, is "
                 "ill-conditioned, or the value was changed outside the graph)"
             )

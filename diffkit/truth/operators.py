@@ -15,9 +15,10 @@ from diffkit.assembly import derivative_name
 from diffkit.errors import InvalidInput, InvalidOutput, TruthUnavailable
 from diffkit.measures import Enclosure, nearest
 from diffkit.structure import Layout
-from diffkit.target import Function, Target, point_of
+from diffkit.target import Function, Point, Target, point_of
+from diffkit.truth.numerical import BlackBox
 from diffkit.truth.rays import Direction, Entry
-from diffkit.truth.study import Study
+from diffkit.truth.study import CannotBeRecorded, Study
 
 Positions = int | tuple[int, ...]
 
@@ -32,7 +33,8 @@ class Truth:
         entries: the name of every entry, in the order of the raveled leaves of `value`.
         enclosures: for every entry where it certainly lies; None at a kink.
         certified: whether every enclosure is rigorous, and the function differentiable as far
-            as could be seen.
+            as could be seen. Never for a black box: there an enclosure is as wide as numerical
+            methods disagree, times a margin, and holds only as far as those can be trusted.
         kinks: for every entry without a two-sided derivative the derivative from the left
             and from the right (infinite at a jump of the function or of a lower derivative).
         smooth: whether the function is differentiable, as far as could be seen: no entry has a
@@ -59,7 +61,7 @@ def value(f: Function, *arguments: Any, wrt: Positions = 0) -> Truth:
     Raises:
         TruthUnavailable: see `gradient`.
     """
-    study = study_of(f, arguments, wrt)
+    study = _any_study(f, arguments, wrt)
     layout = study.output_layout
     found = study.value(_entry_dtypes(layout))
     return _truth(study, layout.entry_names(), found, layout.restore, layout)
@@ -74,7 +76,7 @@ def derivative(f: Function, *arguments: Any, order: int = 1, wrt: Positions = 0)
     """
     if isinstance(order, bool) or not isinstance(order, int) or order < 1:
         raise InvalidInput(f"order={order!r} must be a positive integer")
-    study = study_of(f, arguments, wrt)
+    study = _any_study(f, arguments, wrt)
     if not study.point.layout.is_scalar:
         raise InvalidInput(
             f"derivative takes a function of one number, and x is {study.point.layout.summary()}"
@@ -89,11 +91,11 @@ def gradient(f: Function, *arguments: Any, wrt: Positions = 0) -> Truth:
 
     Raises:
         InvalidOutput: `f` does not return one number.
-        TruthUnavailable: `f` cannot be traced or repeated in arbitrary precision, its exact
-            value is far from what it computes, a branch cannot be decided, or an entry is
-            not finite.
+        TruthUnavailable: `f` cannot be repeated in arbitrary precision, its exact value is far
+            from what it computes, a branch cannot be decided, or an entry is not finite. If it
+            cannot be recorded at all: numerical methods do not agree on it.
     """
-    study = study_of(f, arguments, wrt)
+    study = _any_study(f, arguments, wrt)
     require_scalar(study)
     layout = study.point.layout
     dtypes = _entry_dtypes(layout)
@@ -111,7 +113,7 @@ def jacobian(f: Function, *arguments: Any, wrt: Positions = 0) -> Truth:
     Raises:
         TruthUnavailable: see `gradient`.
     """
-    study = study_of(f, arguments, wrt)
+    study = _any_study(f, arguments, wrt)
     rows, columns = study.output_layout, study.point.layout
     dtypes = _entry_dtypes(columns)
     by_column = [
@@ -131,7 +133,7 @@ def hessian(f: Function, *arguments: Any, wrt: Positions = 0) -> Truth:
         InvalidOutput: `f` does not return one number.
         TruthUnavailable: see `gradient`.
     """
-    study = study_of(f, arguments, wrt)
+    study = _any_study(f, arguments, wrt)
     require_scalar(study)
     layout = study.point.layout
     dtypes = _entry_dtypes(layout)
@@ -153,7 +155,7 @@ def jvp(f: Function, x: Any, tangent: Any, *data: Any, wrt: Positions = 0) -> Tr
         InvalidInput: the tangent has another structure than `x`, is zero or not finite.
         TruthUnavailable: see `gradient`.
     """
-    study = study_of(f, (x, *data), wrt)
+    study = _any_study(f, (x, *data), wrt)
     layout = study.point.layout
     speeds = [v for leaf in layout.flatten(tangent, "tangent") for v in np.ravel(leaf)]
     if not np.all(np.isfinite(speeds)) or not np.any(speeds):
@@ -166,15 +168,34 @@ def jvp(f: Function, x: Any, tangent: Any, *data: Any, wrt: Positions = 0) -> Tr
 
 
 def study_of(f: Function, arguments: tuple[Any, ...], wrt: Positions) -> Study:
+    """Return the study of a function that can be recorded.
+
+    Raises:
+        InvalidInput: `f` is not callable, or the point is not made of finite real numbers.
+        TruthUnavailable: see `gradient`.
+    """
+    return Study(*_question(f, arguments, wrt))
+
+
+def _any_study(f: Function, arguments: tuple[Any, ...], wrt: Positions) -> Study | BlackBox:
+    """The study of a function, as a black box where it cannot be recorded."""
+    target, point = _question(f, arguments, wrt)
+    try:
+        return Study(target, point)
+    except CannotBeRecorded as why:
+        return BlackBox(target, point, why)
+
+
+def _question(f: Function, arguments: tuple[Any, ...], wrt: Positions) -> tuple[Target, Point]:
     if not callable(f):
         raise InvalidInput(f"the function is of type {type(f).__name__}, not callable")
     if not arguments:
         raise InvalidInput("no point to differentiate at: pass x after the function")
     target = Target(f, wrt)
-    return Study(target, point_of(target, arguments))
+    return target, point_of(target, arguments)
 
 
-def require_scalar(study: Study) -> None:
+def require_scalar(study: Study | BlackBox) -> None:
     if not study.output_layout.is_scalar:
         raise InvalidOutput(
             f"{study.target.name} must return one number here, and returned "
@@ -191,7 +212,7 @@ def _entry_dtypes(layout: Layout) -> list[Any]:
 
 
 def _pairs(
-    study: Study,
+    study: Study | BlackBox,
     rows: Layout,
     columns: Layout,
     entry: Callable[[int, int], Entry],
@@ -235,7 +256,7 @@ def _ranges(layout: Layout) -> list[tuple[Any, range]]:
 
 
 def _truth(
-    study: Study,
+    study: Study | BlackBox,
     names: list[str],
     found: list[Entry],
     build: Callable[[list[Any]], Any],
@@ -251,7 +272,7 @@ def _truth(
 
 
 def _assembled(
-    study: Study,
+    study: Study | BlackBox,
     names: list[str],
     found: list[Entry],
     build: Callable[[list[Any]], Any],

@@ -69,25 +69,32 @@ class Session:
             self.base = self.interpreter.base(leaves)
         self.outputs = self.interpreter.outputs(self.base)
 
-    def ray(self, layout: Layout, direction: Direction, order: int, side: int) -> Ray:
-        """The derivatives along a direction, with series as long as it takes."""
+    def ray(
+        self, layout: Layout, direction: Direction, order: int, side: int, here: Sequence[Array]
+    ) -> Ray:
+        """The derivatives along a direction, with series as long as it takes.
+
+        `here` is what the function gives at the point itself, where another course may be taken.
+        """
         A, length = self.arithmetic, order + 1
         A.side, A.one_sided = side, False
         while True:
             A.length = length
             try:
                 with A:
-                    slopes = self._slopes(layout, direction, order)
+                    slopes = self._slopes(layout, direction, order, here)
                 return Ray(slopes, A.one_sided)
             except LengthNeeded:
                 length = min(2 * length, LONGEST)
 
-    def _slopes(self, layout: Layout, direction: Direction, order: int) -> list[Side]:
+    def _slopes(
+        self, layout: Layout, direction: Direction, order: int, outputs: Sequence[Array]
+    ) -> list[Side]:
         inputs = _moved_leaves(self.arithmetic, self.interpreter, self.base, layout, direction)
         values = self.interpreter.moved(self.base, inputs)
         return [
             self._slope(here, there, order)
-            for before, after in zip(self.outputs, self.interpreter.outputs(values), strict=True)
+            for before, after in zip(outputs, self.interpreter.outputs(values), strict=True)
             for here, there in zip(before.flat, after.flat, strict=True)
         ]
 
@@ -154,3 +161,13 @@ def weighted(weights: Sequence[Fraction], slopes: Sequence[Side]) -> Side:
         midpoint += weight * slope.midpoint
         radius += abs(weight) * slope.radius
     return Enclosure(midpoint, radius)
+
+
+def general_direction(size: int) -> Direction:
+    """Speeds between 1/2 and 3/2 of varying sign, no two near each other in a simple ratio."""
+    golden = 0x9E3779B1
+    speeds = [((i + 1) * golden) % (1 << 32) for i in range(size)]
+    return tuple(
+        (i, Fraction((1 << 10) + (s >> 21), 1 << 11) * (-1 if s & (1 << 16) else 1))
+        for i, s in enumerate(speeds)
+    )

@@ -15,6 +15,7 @@ from diffkit.measures import Enclosure, ulp
 from diffkit.structure import Layout, Leaves
 from diffkit.target import Point, Target
 from diffkit.tracing import record
+from diffkit.tracing.fixed_indices import fixed_indices
 from diffkit.tracing.graph import Graph, Guard, GuardFailed
 from diffkit.truth.agreement import require_same_value
 from diffkit.truth.differences import difference
@@ -25,6 +26,7 @@ from diffkit.truth.rays import (
     Session,
     Side,
     above_kink,
+    general_direction,
     place,
     weighted,
 )
@@ -40,6 +42,10 @@ NEIGHBOURS: Final = (1, 4, 64, 4096)
 """How many floats away a branch is looked for that `f` takes on one side only."""
 FEW: Final = 4
 """Up to how many entries of x each gets a second opinion of its own."""
+
+
+class CannotBeRecorded(TruthUnavailable):
+    """`f` is a black box."""
 
 
 class Study:
@@ -80,11 +86,11 @@ class Study:
 
     def _recorded(self, point: Point) -> Graph:
         try:
-            return record(self.target, point)
+            return fixed_indices(record(self.target, point))
         except InvalidInput:
             raise
         except DiffkitError as error:
-            raise TruthUnavailable(
+            raise CannotBeRecorded(
                 f"{self.target.name} cannot be recorded, so there is no reference: {error}"
             ) from error
 
@@ -181,7 +187,7 @@ class Study:
         """
         if self.point.layout.size < 2:
             return
-        direction = _general_direction(self.point.layout.size)
+        direction = general_direction(self.point.layout.size)
         found = self.entries([(Fraction(1), direction)], 1, dtypes)
         if self.point.layout.size > FEW:
             self.confirm(direction, dtypes, found)
@@ -286,7 +292,8 @@ class Study:
             session = self._session(graph, precision, final)
             self.evaluations += 1
             try:
-                ray = session.ray(self.point.layout, direction, order, side)
+                here = self._session(self.graph, precision, final).outputs
+                ray = session.ray(self.point.layout, direction, order, side, here)
             except GuardFailed as error:
                 failed = failed or error
                 continue
@@ -301,7 +308,8 @@ class Study:
         for count in NEIGHBOURS:
             leaves = self._nudged(direction, side, count)
             try:
-                yield record(self.target, Point(self.point.layout, leaves, self.point.data))
+                nudged = Point(self.point.layout, leaves, self.point.data)
+                yield fixed_indices(record(self.target, nudged))
             except DiffkitError:
                 continue
 
@@ -397,13 +405,3 @@ def _agree(total: Fraction | None, slope: Side, dtype: Any) -> bool:
     if total is None:
         return False
     return abs(total - slope.midpoint) <= AGREEMENT * ulp(slope.midpoint, dtype)
-
-
-def _general_direction(size: int) -> Direction:
-    """Speeds between 1/2 and 3/2 of varying sign, no two near each other in a simple ratio."""
-    golden = 0x9E3779B1
-    speeds = [((i + 1) * golden) % (1 << 32) for i in range(size)]
-    return tuple(
-        (i, Fraction((1 << 10) + (s >> 21), 1 << 11) * (-1 if s & (1 << 16) else 1))
-        for i, s in enumerate(speeds)
-    )

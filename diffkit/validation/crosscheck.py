@@ -15,6 +15,7 @@ from diffkit.operators import gradient, prepare
 from diffkit.structure import Leaves, flatten
 from diffkit.target import Function
 from diffkit.tracing import trace
+from diffkit.tracing.fixed_indices import fixed_indices
 from diffkit.validation.rounding import rounding_budget
 
 ESTIMATE_MARGIN: Final = 3.0  # an error estimate is no bound
@@ -119,7 +120,7 @@ def cross_check(
         DiffkitError: the reference backend refuses.
     """
     layout, expected = flatten(gradient(loss, parameters, *data, backend=reference))
-    budget = rounding_budget(trace(loss, parameters, *data))
+    budget = rounding_budget(fixed_indices(trace(loss, parameters, *data)))
     eps = [float(np.finfo(leaf.dtype).eps) for leaf in layout.leaves]
     rounding = [2 * np.asarray(leaf, float) for leaf in budget.allowed(expected, eps)]
     rows: list[Agreement] = []

@@ -7,6 +7,7 @@ there are too many, about the most suspect ones and a spread of the others.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,6 +20,7 @@ from diffkit.backends.tape import Tape
 from diffkit.errors import (
     DiffkitError,
     InvalidOutput,
+    KinkWarning,
     NonFiniteDerivative,
     TruthUnavailable,
 )
@@ -26,6 +28,8 @@ from diffkit.measures import nearest
 from diffkit.structure import Array, Layout, flatten
 from diffkit.target import Point, Target
 from diffkit.tracing import Graph
+from diffkit.tracing.fixed_indices import fixed_indices
+from diffkit.tracing.graph import scalar_operations
 from diffkit.tracing.recording import record
 from diffkit.validation.rounding import MARGIN, rounding_budget
 
@@ -68,7 +72,7 @@ def reference_gradient(
     """
     wide = _widened(point)
     try:
-        graph = record(target, point)
+        graph = fixed_indices(record(target, point))
     except DiffkitError as refusal:
         if isinstance(refusal, InvalidOutput):
             raise
@@ -89,7 +93,9 @@ def reference_gradient(
 def _by_tape(target: Target, wide: Point, graph: Graph, eps: Sequence[float]) -> Reference:
     prepared = Tape().bind(target, wide)
     try:
-        gradient = prepared.gradient(wide.x, *wide.data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", KinkWarning)  # the verdict tells kinks itself
+            gradient = prepared.gradient(wide.x, *wide.data)
     except NonFiniteDerivative as refusal:
         gradient = refusal.value
     leaves = [np.asarray(leaf, np.longdouble) for leaf in wide.layout.flatten(gradient)]
@@ -168,6 +174,7 @@ def _ask_truth(reference: Reference, target: Target, wide: Point, picks: list[in
         enclosure = exact.enclosures[j]
         if enclosure is not None:
             reference.value[i] = nearest(enclosure.midpoint, np.longdouble)
+            reference.allowed[i] += float(enclosure.radius)  # wide where it is not certified
             reference.doubt[i] = ""
         elif name in exact.kinks:
             _at_kink(reference, i, *exact.kinks[name])
@@ -246,21 +253,6 @@ def _restricted(target: Target, point: Point, picks: list[int]) -> tuple[Callabl
 
     restricted.__name__ = restricted.__qualname__ = target.name
     return restricted, layout.ravel(point.leaves)[picks]
-
-
-def scalar_operations(graph: Graph) -> int:
-    """Return about how many operations on single numbers a graph takes."""
-    total = 0
-    for node in graph.nodes:
-        if node.primitive is None:
-            continue
-        size = float(np.size(node.value))
-        sizes = [float(np.size(source.value)) for source in node.inputs]
-        if not node.primitive.elementwise and len(sizes) == 2:
-            total += int(max(*sizes, np.sqrt(sizes[0] * sizes[1] * size)))
-        else:
-            total += int(max([size, *sizes]))
-    return total
 
 
 def _vector(layout: Layout, structure: Any) -> Array:

@@ -2,8 +2,9 @@
 
 Monte Carlo arithmetic (Parker, "Monte Carlo arithmetic", 1997; the random perturbation of
 Vignes' CESTAC): every value that is computed is changed at random by up to one eps of its
-dtype, and the gradient recomputed. Entries that depend on cancelling terms scatter as much as
-those terms are uncertain, whatever formula a correct program uses for them.
+dtype, and the gradient recomputed; adjoints are computed on other scales. Entries that depend on
+cancelling terms scatter as much as those terms are uncertain, whatever formula a correct program
+uses for them.
 """
 
 from __future__ import annotations
@@ -52,9 +53,15 @@ def rounding_budget(graph: Graph, amplification: float = 1.0) -> RoundingBudget:
     """
     generator = np.random.default_rng(0)
     samples = [_perturbed_gradient(graph, generator, amplification) for _ in range(RUNS)]
+    rescaled = [_rescaled_gradient(graph, generator) for _ in range(RUNS)]
     longest = max((max(np.shape(node.value), default=1) for node in graph.nodes), default=1)
     return RoundingBudget(
-        [_scatter(np.stack(leaf)) for leaf in zip(*samples, strict=True)],
+        [
+            np.hypot(_scatter(np.stack(values)), amplification * _scatter(np.stack(adjoints)))
+            for values, adjoints in zip(
+                zip(*samples, strict=True), zip(*rescaled, strict=True), strict=True
+            )
+        ],
         max(1.0, float(np.sqrt(longest)) / 4),
     )
 
@@ -82,6 +89,19 @@ def _perturbed_gradient(graph: Graph, generator: Any, amplification: float) -> L
             values[node.index] = shake(value, np.where(exact, 0.0, np.abs(value)))
         one = np.ones((), graph.output_layout.leaves[0].dtype)
         return [np.asarray(leaf, np.longdouble) for leaf in pull_back(graph, values, [one])]
+
+
+def _rescaled_gradient(graph: Graph, generator: Any) -> Leaves:
+    """The gradient by an adjoint that is not 1, divided by it: other digits are rounded away.
+
+    That shows what rounding does to adjoints, which may cancel where no value does.
+    """
+    (output,) = graph.output_layout.leaves
+    scale = np.asarray(generator.uniform(1, 2), output.dtype)
+    values: list[Any] = [node.value for node in graph.nodes]
+    with np.errstate(all="ignore"):
+        adjoints = pull_back(graph, values, [scale])
+        return [np.asarray(leaf, np.longdouble) / scale.astype(np.longdouble) for leaf in adjoints]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from diffkit.display import Display, Displayed, number, short
 from diffkit.display import to_json as strict_json
 from diffkit.errors import InvalidInput
 from diffkit.structure import Array, Layout, Leaf, Leaves, flatten, map_leaves
-from diffkit.target import Function, Point, Target, point_of
+from diffkit.target import Function, Point, Target, point_of, warn_of_reservation
 from diffkit.validation.diagnosis import diagnose
 from diffkit.validation.references import Reference, reference_gradient
 
@@ -136,6 +136,7 @@ def validate(loss: Function, params: Any, gradient: Any, *data: Any) -> Validati
     """
     if not callable(loss):
         raise InvalidInput(f"the loss is of type {type(loss).__name__}, not callable")
+    warn_of_reservation(loss)
     target = Target(loss)
     point = point_of(target, (params, *data))
     given_layout, given = _given(gradient, point)

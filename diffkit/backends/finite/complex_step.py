@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from diffkit.backends.finite.extrapolation import Limit
+from diffkit.backends.finite.limit import Limit
 from diffkit.backends.finite.lines import Direction
 from diffkit.backends.finite.sampling import Sampler, require_same_layout
 from diffkit.errors import InvalidOutput, NotAnalytic

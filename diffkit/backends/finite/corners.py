@@ -11,10 +11,12 @@ import math
 import numpy as np
 
 from diffkit.backends.finite.probe import LASTING
-from diffkit.backends.finite.quotients import LineQuotient, within_budget
+from diffkit.backends.finite.quotients import LineQuotient, MixedQuotient, within_budget
 from diffkit.structure import Array
 
 CLOSER = 4.0  # between the two steps at which the sides are compared
+QUADRANTS = np.array([(i, j) for i in (-1.0, 0.0, 1.0) for j in (-1.0, 0.0, 1.0)])
+INSIDE = 8.0  # how much closer quadrants are looked at: what is smooth is nearly level there
 CLEAR = 8.0  # how far above its noise a difference of the sides must be
 
 
@@ -37,6 +39,35 @@ def corners(quotient: LineQuotient, steps: Array, chosen: Array) -> tuple[Array,
     lasting = (abs(near) >= (1 - LASTING) * abs(far)) & (abs(near) > CLEAR * noise)
     jump = np.where(lasting[-1], near[-1], 0)
     return np.where(lasting[:-1].any(axis=0), np.inf, jump), made
+
+
+def mixed_corners(quotient: MixedQuotient, steps: Array, chosen: Array) -> tuple[Array, Array]:
+    """Return how far the mixed derivatives of the four quadrants are apart, and where it was seen.
+
+    The arguments are those of `corners`; so is what a smooth function gives. Along both lines
+    y |x| is smooth at 0, and a central difference of its mixed derivative is 0, not -1 or 1.
+    """
+    counts = np.full(len(steps), 2 * (len(QUADRANTS) - 1))
+    made = within_budget(quotient.sampler, chosen, counts)
+    far, _ = _apart(quotient, steps / INSIDE, made)
+    near, noise = _apart(quotient, steps / (INSIDE * CLOSER), made)
+    lasting = (near >= (1 - LASTING) * far) & (near > CLEAR * noise)
+    return np.where(lasting, near, 0), made
+
+
+def _apart(quotient: MixedQuotient, steps: Array, made: Array) -> tuple[Array, Array]:
+    """The range of the quotients of the four quadrants, and what rounding makes of it."""
+    a, b = quotient.landed(steps)
+    y = np.moveaxis(quotient.values(QUADRANTS, a, b, made), 1, 0)
+    at = {(int(i), int(j)): values for (i, j), values in zip(QUADRANTS, y, strict=True)}
+    area = (a * b)[:, np.newaxis]
+    quotients = [
+        (at[i, j] - at[i, 0] - at[0, j] + at[0, 0]) / (i * j * area)
+        for i in (-1, 1)
+        for j in (-1, 1)
+    ]
+    level = quotient.eps * abs(y).max(axis=0) + quotient.floor
+    return np.ptp(np.array(quotients), axis=0), 8 * level / abs(area)
 
 
 def _differences(quotient: LineQuotient, steps: Array, made: Array) -> tuple[Array, Array]:

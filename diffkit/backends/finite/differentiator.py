@@ -4,41 +4,50 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from fractions import Fraction
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from diffkit.assembly import assembled, assembled_blocks
-from diffkit.backends.finite.lines import entries, line
+from diffkit.backends.finite.lines import Axes, line
 from diffkit.backends.finite.sampling import Tally
-from diffkit.backends.finite.sparsity import Sparsity
-from diffkit.backends.finite.stencils import ORDERS
+from diffkit.backends.finite.stencils import LOWEST, Node
 from diffkit.backends.finite.tasks import Task
 from diffkit.errors import InvalidInput, UnsupportedOperation
 from diffkit.interface import Cost, Differentiator, Estimate, Prepared
+from diffkit.sparsity import Sparsity
 from diffkit.structure import Array, Layout, Leaves
 from diffkit.target import Output, Point, Target, require_plain
 
-SCHEMES = (*ORDERS, "complex")
-STEPS = ("adaptive", "optimal", "rule")
+SCHEMES = (*LOWEST, "complex")
+STEPS = ("adaptive", "ridders", "optimal", "rule")
 HIGHEST_DERIVATIVE = 4
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class FiniteDifference(Differentiator):
     """Derivatives of a black box by differences of its values.
 
+    Where a gradient is at hand, its `jacobian` is a better Hessian than second differences of the
+    function: they lose twice the digits.
+
     Attributes:
         scheme: `central`, `forward`, `backward`, or `complex` (the complex step: exact up to
             rounding for functions that are analytic as written; every result is compared with
             a central difference, and first derivatives only).
-        order: the order of accuracy in the step: 2, 4, 6, 8 for central, 1 to 8 for forward
+        order: the order of accuracy in the step: any even one for central, any for forward
             and backward. With the adaptive step it caps the extrapolation. None stands for 2
             (central) and 1 (one-sided) at a fixed step, and for no cap at the adaptive one.
         step: `adaptive` extrapolates from shrinking steps to the accuracy of the dtype, or
-            says that it could not; `optimal` measures the noise of `f` and the next derivative,
-            and balances truncation with rounding (Gill, Murray, Saunders and Wright 1983);
+            says that it could not; `ridders` is Ridders' table of 1982 as it is commonly
+            printed, with steps from max(|x|, 1) / 10 and its own estimate; `optimal` measures
+            the noise of `f` and the next derivative, and balances truncation with rounding
+            (Gill, Murray, Saunders and Wright 1983);
             `rule` takes eps**(1/(derivative + order)) * max(|x|, 1);
             a number is used as it is given, in the arithmetic of the textbook formula (along a
             tangent it is how far the entry that moves fastest moves).
@@ -52,6 +61,8 @@ class FiniteDifference(Differentiator):
         sparsity: a matrix, true where an entry of `f(x)` (row) depends on one of `x` (column):
             columns that share no row are found together. Compared with a slope in a direction
             of general position.
+        nodes: offsets in units of the step, for a stencil of one's own instead of a scheme and
+            an order: distinct whole numbers or fractions. Not for steps that extrapolate.
 
     Raises:
         InvalidInput: an option is unknown, or contradicts another.
@@ -65,6 +76,7 @@ class FiniteDifference(Differentiator):
     jobs: int = 1
     max_evaluations: int | None = None
     sparsity: Any = None
+    nodes: tuple[Node, ...] | None = None
 
     name: ClassVar[str] = "finite"
 
@@ -76,6 +88,7 @@ class FiniteDifference(Differentiator):
         self._check_order()
         self._check_step()
         self._check_evaluation()
+        self._check_nodes()
 
     def bind(self, target: Target, point: Point) -> Prepared:
         require_plain(point, self.name)
@@ -89,14 +102,35 @@ class FiniteDifference(Differentiator):
     def _check_order(self) -> None:
         if self.order is None:
             return
-        allowed = ORDERS.get(self.scheme)
-        if allowed is None:
+        lowest = LOWEST.get(self.scheme)
+        if lowest is None:
             raise InvalidInput("the complex step has no order to choose; leave order=None")
-        if isinstance(self.order, bool) or self.order not in allowed:
+        if self.step == "ridders":
+            raise InvalidInput("Ridders' table has no order to choose; leave order=None")
+        whole = isinstance(self.order, int) and not isinstance(self.order, bool)
+        if not whole or self.order < lowest or self.order % lowest:
             raise InvalidInput(
-                f"order={self.order!r} is not an order of the {self.scheme} scheme; "
-                f"choose one of {', '.join(map(str, allowed))}"
+                f"order={self.order!r} is not an order of the {self.scheme} scheme; choose "
+                + ("a positive even number" if lowest == 2 else "a positive whole number")
             )
+
+    def _check_nodes(self) -> None:
+        if self.nodes is None:
+            return
+        if self.scheme != "central" or self.order is not None:
+            raise InvalidInput("nodes stand for a scheme and an order; leave those away")
+        if self.step in ("adaptive", "ridders"):
+            raise InvalidInput(
+                f"step={self.step!r} extrapolates stencils of its own; with nodes give a number, "
+                "'optimal' or 'rule'"
+            )
+        nodes = tuple(self.nodes) if isinstance(self.nodes, (tuple, list)) else ()
+        exact = all(isinstance(n, (int, Fraction)) and not isinstance(n, bool) for n in nodes)
+        if not exact or len(set(nodes)) < max(2, len(nodes)):
+            raise InvalidInput(
+                f"nodes={self.nodes!r} must be at least two distinct whole numbers or fractions"
+            )
+        object.__setattr__(self, "nodes", nodes)
 
     def _check_evaluation(self) -> None:
         if not isinstance(self.vectorized, bool):
@@ -123,7 +157,7 @@ class FiniteDifference(Differentiator):
             if self.step not in STEPS:
                 raise InvalidInput(
                     f"unknown step {self.step!r}; give a positive number, 'adaptive', "
-                    "'optimal' or 'rule'"
+                    "'ridders', 'optimal' or 'rule'"
                 )
             if self.relative:
                 raise InvalidInput(f"relative=True needs a numeric step, not {self.step!r}")
@@ -152,7 +186,7 @@ class _Prepared(Prepared):
 
     def _jacobian(self, point: Point) -> tuple[Output, list[Leaves]]:
         task = self._task(point)
-        axes, names = entries(point, task.dtype), point.layout.entry_names()
+        axes, names = Axes(point, task.dtype), point.layout.entry_names
         if self.options.sparsity is None:
             slopes = task.slopes(axes, names)
         else:
@@ -164,12 +198,12 @@ class _Prepared(Prepared):
         if not any(np.any(t) for t in tangents):
             return task.output, task.output.layout.zeros()
         length, along = line(point, tangents, task.dtype)
-        (slope,) = task.slopes([along], ["the tangent"])
+        (slope,) = task.slopes([along], lambda: ["the tangent"])
         return task.output, _shaped(length * slope, task.output.layout)
 
     def _derivative(self, point: Point, order: int) -> tuple[Output, Leaves]:
         task = self._task(point)
-        axes, names = entries(point, task.dtype), point.layout.entry_names()
+        axes, names = Axes(point, task.dtype), point.layout.entry_names
         if order == 1:
             (result,) = task.slopes(axes, names)
             return task.output, _shaped(result, task.output.layout)
@@ -186,11 +220,11 @@ class _Prepared(Prepared):
         self._require_differences("a Hessian")
         task = self._task(point)
         self._require_scalar(task.output)
-        axes, names = entries(point, task.dtype), point.layout.entry_names()
-        pairs = [(i, j) for i in range(len(axes)) for j in range(i + 1)]
+        axes, names = Axes(point, task.dtype), point.layout.entry_names
+        pairs = _pairs(range(len(axes)))
         found = task.checked(
             task.mixed([(axes[i], axes[j]) for i, j in pairs]),
-            [f"{names[i]} and {names[j]}" for i, j in pairs],
+            lambda: [f"{first} and {second}" for first, second in _pairs(names())],
         )
         matrix = np.zeros((len(axes), len(axes)), task.dtype)
         for (i, j), value in zip(pairs, found, strict=True):
@@ -204,14 +238,14 @@ class _Prepared(Prepared):
         if not any(np.any(t) for t in tangents):
             return task.output, point.layout.zeros()
         length, along = line(point, tangents, task.dtype)
-        axes, names = entries(point, task.dtype), point.layout.entry_names()
+        axes, names = Axes(point, task.dtype), point.layout.entry_names
         found = task.checked(task.mixed([(axis, along) for axis in axes]), names)
         return task.output, _shaped(length * found[:, 0], point.layout)
 
     def _estimate(self, point: Point) -> Estimate:
         before = self.tally.evaluations
         task = self._task(point, doubt=True)
-        axes, names = entries(point, task.dtype), point.layout.entry_names()
+        axes, names = Axes(point, task.dtype), point.layout.entry_names
         errors: list[Any] = [None, None, None]
         if self.options.scheme == "complex":
             slopes = task.slopes(axes, names)
@@ -246,6 +280,11 @@ class _Prepared(Prepared):
         if output.layout.is_scalar:
             return assembled(blocks[0], point.layout)[0]
         return assembled_blocks(blocks, output.layout, point.layout)[0]
+
+
+def _pairs(items: Sequence[T]) -> list[tuple[T, T]]:
+    """Every pair of items, the second not after the first."""
+    return [(items[i], items[j]) for i in range(len(items)) for j in range(i + 1)]
 
 
 def _shaped(vector: Array, layout: Layout) -> Leaves:

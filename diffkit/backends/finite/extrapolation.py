@@ -6,18 +6,19 @@ for every line that still needs one. What a table says from afar is then checked
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from diffkit.backends.finite.corners import corners
+from diffkit.backends.finite.corners import corners, mixed_corners
+from diffkit.backends.finite.divergence import diverging
+from diffkit.backends.finite.limit import Limit
 from diffkit.backends.finite.probe import CLEAR, NOISE, Probe, probe
 from diffkit.backends.finite.quotients import LineQuotient, Quotient, Sample
+from diffkit.backends.finite.refinement import BETWEEN, best_run, steps_of_use
 from diffkit.backends.finite.table import Table
 from diffkit.structure import Array
 
-FIRST_STEP = 0.5
-CONTRACTION = 1.7  # no power of a rational with a small denominator: a period is not met twice
+FIRST_STEP = 0.4
+CONTRACTION = 1.9  # no power of a rational with a small denominator: a period is not met twice
 SEARCH = 8.0  # contraction while nothing agrees
 ESCAPE = 32.0  # contraction while some node lies outside the domain
 MAX_ROWS = 48
@@ -25,37 +26,10 @@ FEWEST = 3  # rows before anything can agree
 PATIENCE = 6  # rows without any agreement before the step goes to the size of x itself
 WORSE = 4  # rows after a tolerable entry that, bringing nothing better, end the search
 AGREEMENT = 0.1  # relative error below which an entry shows that the steps are small enough
-DIVERGENCE = 4  # successive growths by one power of 1/h that are taken for an infinite slope
 WIDE = (1.0, 8.0, 1e3)  # the steps, in units, at which a constant function must not change
 CLOSE = 8.0  # the step of a probe is eps**0.4 times so many times the last step that helped
 COARSE = 1e-12  # for an eps above that it is eps**0.5 times that, or it would not be close
 NOISY = 1e3  # times the rounding of f above which its noise is more than rounding
-
-
-@dataclass(frozen=True)
-class Limit:
-    """What extrapolation found, first axis the line, second the entry of the output.
-
-    Attributes:
-        value: the derivative; infinite where the quotient grows like a power of 1/h.
-        truncation: how far it may be off because steps are not zero.
-        roundoff: how far it may be off because values of `f` are rounded, or noisy.
-        status: `converged`, `noisy`, `kink` or `unresolved`, or `domain` where no quotient was
-            finite.
-        step: for each line the step at which its last entry found its best; None where it was
-            not of the method's own choice.
-    """
-
-    value: Array
-    truncation: Array
-    roundoff: Array
-    status: Array
-    step: Array | None = None
-
-    @property
-    def error(self) -> Array:
-        """The estimate of the absolute error."""
-        return np.asarray(self.truncation + self.roundoff)
 
 
 class Search:
@@ -67,11 +41,12 @@ class Search:
         self.dtype = quotient.sampler.dtype
         self.shape = quotient.eps.shape
         self.smallest = np.finfo(self.dtype).eps * quotient.unit
+        self.fair = quotient.eps ** (1 / (1 + quotient.derivative))  # of the digits
         lines = self.shape[0]
         self.live = np.ones(lines, bool)
         self.samples: list[Sample] = []
         self.start = np.zeros(lines, int)
-        self.floor = np.zeros(self.shape, self.dtype)
+        self.floor = np.zeros(self.shape, self.dtype) + quotient.floor
         self.anchor = np.full(self.shape, np.nan, self.dtype)
         self.slack = np.zeros(self.shape, self.dtype)
         self.corner = np.zeros(self.shape, self.dtype)
@@ -94,6 +69,7 @@ class Search:
         self.flat = np.ones(shape, bool)
         self.seen = np.zeros(shape, bool)
         self.age = np.zeros(shape, int)
+        self.top = np.zeros(shape, int)  # the row where what is extrapolated to the best begins
         self.last = np.full(shape, np.nan, self.dtype)
         self.last_noise = np.full(shape, np.nan, self.dtype)
         self.first_slope = np.full(shape, np.nan, self.dtype)
@@ -126,6 +102,7 @@ class Search:
             meter.lines(int(np.count_nonzero(~self.live)), len(self.live))
             steps = np.where(self.live, self._next(steps), steps)
         self._recognise_constants()
+        self._refine()
         self._compare_sides()
         return self._limit()
 
@@ -142,7 +119,7 @@ class Search:
         if self.table.rows < FEWEST:
             self._add_curvature(sample, noise)
             return
-        found, spread, roundoff, settled = self.table.best()
+        found, spread, roundoff, column, settled = self.table.best()
         if np.any(astray := abs(found - self.anchor) > self.slack):
             spread, settled = np.where(astray, np.inf, spread), settled & ~astray
         error = spread + roundoff
@@ -156,6 +133,7 @@ class Search:
         self.roundoff = np.where(better, roundoff, self.roundoff)
         self.age = np.where(better, 0, self.age + alive)
         self.reached = np.where(better, sample.steps[:, np.newaxis], self.reached)
+        self.top = np.where(better, row - column, self.top)
         self.suspect = np.where(alive, bent & open_, self.suspect)
         self.settled |= settled & open_ & ~bent
         self._confirm_kinks(row, noise)
@@ -188,8 +166,8 @@ class Search:
         """
         echo = open_ & (self.age == 0) & (error < CLEAR * self.error)
         if echo.any():
-            wider = np.maximum(self.error, abs(value - self.value)) - self.roundoff
-            self.truncation = np.where(echo, wider, self.truncation)
+            wider = np.maximum(self.error, abs(value - self.value)) - self.truncation
+            self.roundoff = np.where(echo, wider, self.roundoff)
 
     def _bent(self, sample: Sample, noise: Array, settled: Array) -> Array:
         """Whether the slope settled, but not the curvature, as it does on smooth functions.
@@ -311,7 +289,7 @@ class Search:
         proposed = np.where(
             finite, np.where(lost, steps / SEARCH, steps / CONTRACTION), steps / ESCAPE
         )
-        own_size = FIRST_STEP * self.quotient.inner
+        own_size = self.quotient.inner / 2
         passing = (proposed < own_size) & (own_size < steps / CONTRACTION)
         stuck = (self.rows > PATIENCE) & ~agreeing & (own_size > 0) & (own_size < proposed)
         return np.where((passing | stuck) & (lost | ~finite), own_size, proposed)
@@ -332,16 +310,54 @@ class Search:
         self.truncation = np.where(constant, 0, self.truncation)
         self.roundoff = np.where(constant, 0, self.roundoff)
 
+    def _refine(self) -> None:
+        """Lose less to rounding where the limit is known, by steps between the longest of use."""
+        quotient = self.quotient
+        if not isinstance(quotient, LineQuotient) or quotient.derivative > 1 or not self.columns:
+            return
+        noisy = (self.floor > 0) & self._agreeing() & ~self.suspect
+        open_ = (self.settled | noisy) & ~self.kink & (self.error > 0)
+        lines = open_.any(axis=1) & (self.rows >= FEWEST)
+        if not lines.any():
+            return
+        longest, following = steps_of_use(self.samples, self.top, np.where(open_, self.error, -1))
+        for part in BETWEEN:
+            self.samples.append(quotient.sampled(longest * (following / longest) ** part, lines))
+        floor = self._common_floor()
+        used = [s.made & (row >= self.start) for row, s in enumerate(self.samples)]
+        found = best_run(self.samples, used, floor, quotient.power, self.columns)
+        better = (found.noise < self.roundoff) | (floor > self.floor) | ~self.settled
+        apart = abs(found.value - self.value)
+        better &= open_ & np.isfinite(found.noise) & (apart <= self.error + found.noise)
+        self.value = np.where(better, found.value, self.value)
+        doubt = np.maximum(found.spread, apart - found.noise)
+        self.truncation = np.where(better, doubt, self.truncation)
+        self.roundoff = np.where(better, found.noise, self.roundoff)
+        self.settled |= better
+
+    def _common_floor(self) -> Array:
+        """The noise seen along each line, and at least half of what is usual along all.
+
+        It is the noise of one function, and a few values may by chance show little of it.
+        """
+        if len(self.floor) < FEWEST:
+            return self.floor
+        return np.maximum(self.floor, np.median(self.floor, axis=0) / 2)
+
     def _compare_sides(self) -> None:
         """A central difference of a higher derivative does not see that its sides differ."""
         quotient = self.quotient
-        if not isinstance(quotient, LineQuotient) or quotient.derivative == 1:
+        if quotient.derivative == 1:
             return
         steps = self.reached.min(axis=1)
         chosen = np.isfinite(steps) & np.isfinite(self.error).any(axis=1) & ~self.unseen
         if not quotient.formula.central or not chosen.any():
             return
-        jump, made = corners(quotient, np.where(chosen, steps, quotient.unit), chosen)
+        steps = np.where(chosen, steps, quotient.unit)
+        if isinstance(quotient, LineQuotient):
+            jump, made = corners(quotient, steps, chosen)
+        else:
+            jump, made = mixed_corners(quotient, steps, chosen)
         self.unseen |= chosen & ~made
         corner = (jump != 0) & (self._trustworthy() | self._agreeing())
         self.kink |= corner
@@ -353,7 +369,7 @@ class Search:
         value = np.where(missing & self.seen, self.last, self.value)
         useful = trusted | self._agreeing()
         if not useful.all():
-            value = np.where(useful, value, self._diverging(value))
+            value = np.where(useful, value, diverging(self.samples, value))
         noisy = self.settled & (self.error > self._digits())
         noisy &= self.floor > NOISY * np.nan_to_num(self.first_value_noise)
         status = np.where(trusted, np.where(noisy, "noisy", "converged"), "unresolved")
@@ -361,9 +377,10 @@ class Search:
         status = np.where(self.seen | ~missing, status, "domain")
         infinite = np.isinf(value)
         final = self.quotient.eps / 2 * abs(value) * (self.roundoff > 0)
-        truncation = np.where(infinite, np.inf, self.truncation)
-        roundoff = np.where(infinite, np.inf, self.roundoff + final)
-        return Limit(value, truncation, roundoff, status, self.reached.min(axis=1))
+        scatter = np.where(noisy, self.truncation / 2, 0)  # of the spread, noise causes its part
+        truncation = np.where(infinite, np.inf, self.truncation - scatter)
+        roundoff = np.where(infinite, np.inf, self.roundoff + final + scatter)
+        return Limit(value, truncation, roundoff, status, self.reached.min(axis=1), self.floor)
 
     def _trustworthy(self) -> Array:
         """Whether the error is what rounding explains, or tolerable."""
@@ -381,25 +398,7 @@ class Search:
 
     def _digits(self) -> Array:
         """The error that leaves a fair part of the digits."""
-        return np.asarray(
-            self.quotient.eps ** (1 / (1 + self.quotient.derivative)) * abs(self.value)
-        )
-
-    def _diverging(self, value: Array) -> Array:
-        """Infinity where quotients grew steadily like one power of 1/h, else the value."""
-        if len(self.samples) <= DIVERGENCE:
-            return value
-        quotients = np.array([s.value for s in self.samples])
-        noise = np.array([s.noise for s in self.samples])
-        steps = np.array([s.steps for s in self.samples])
-        ratios = np.log(steps[:-1] / steps[1:])
-        growth = np.log(quotients[1:] / quotients[:-1]) / ratios[:, :, np.newaxis]
-        growth[abs(quotients[1:]) <= CLEAR * noise[1:]] = np.nan
-        for end in range(len(growth), DIVERGENCE - 1, -1):
-            window = growth[end - DIVERGENCE : end]
-            steady = (np.ptp(window, axis=0) < AGREEMENT) & (window.min(axis=0) > 0.25)
-            value = np.where(steady, np.copysign(np.inf, quotients[end]), value)
-        return value
+        return np.asarray(self.fair * abs(self.value))
 
 
 def limit(quotient: Quotient, columns: int) -> Limit:

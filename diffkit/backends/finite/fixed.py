@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from diffkit.backends.finite.extrapolation import Limit
+from diffkit.backends.finite.limit import Limit
 from diffkit.backends.finite.quotients import Quotient, Sample
 from diffkit.errors import InvalidInput
 from diffkit.structure import Array

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -99,6 +101,46 @@ class Ray:
         return step
 
 
+class Axes(Sequence[Direction]):
+    """The lines along some entries of `x`, all of them as arrays; each is made when asked for.
+
+    Attributes:
+        leaf, position: for each line which leaf it moves, and where.
+        numbers: what it moves, in the working precision.
+        exact: whether the leaves are of that precision.
+    """
+
+    def __init__(self, point: Point, dtype: Any) -> None:
+        sizes = [leaf.size for leaf in point.layout.leaves]
+        parts = [np.ravel(leaf).astype(dtype) for leaf in point.leaves]
+        self.leaf = np.repeat(np.arange(len(sizes)), sizes)
+        self.position = np.arange(len(self.leaf)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        self.numbers = np.concatenate([np.zeros(0, dtype), *parts])
+        self.exact = all(leaf.dtype == dtype for leaf in point.layout.leaves)
+        self._point = point
+        self._made: dict[int, Direction] = {}
+        self._lines = np.arange(len(self.leaf))
+
+    def chosen(self, lines: Array) -> Axes:
+        """Some of these lines, in their order."""
+        if len(lines) == len(self):
+            return self
+        some = copy(self)
+        for name in ("leaf", "position", "numbers", "_lines"):
+            setattr(some, name, getattr(self, name)[lines])
+        return some
+
+    def __len__(self) -> int:
+        return len(self.leaf)
+
+    def __getitem__(self, i: Any) -> Any:
+        line = int(self._lines[i])
+        if line not in self._made:
+            leaf, position = int(self.leaf[i]), int(self.position[i])
+            self._made[line] = Entry(self._point, leaf, position, self.numbers.dtype)
+        return self._made[line]
+
+
 class Bundle:
     """Several lines, as arrays over them.
 
@@ -106,8 +148,12 @@ class Bundle:
         unit, inner, size: those of the lines, one number each.
     """
 
-    def __init__(self, directions: list[Direction], dtype: Any) -> None:
+    def __init__(self, directions: Sequence[Direction], dtype: Any) -> None:
         self.directions = directions
+        if isinstance(directions, Axes):
+            self.inner = self.size = abs(directions.numbers)
+            self.unit = np.maximum(self.size, 1)
+            return
         self.unit = np.array([d.unit for d in directions], dtype)
         self.inner = np.array([d.inner for d in directions], dtype)
         self.size = np.array([d.size for d in directions], dtype)
@@ -128,12 +174,16 @@ class Bundle:
     @cached_property
     def places(self) -> Array:
         """For each line that moves one number: which leaf holds it, and where."""
+        if isinstance(self.directions, Axes):
+            return np.stack([self.directions.leaf, self.directions.position])
         found = [(d.leaves[0], d.position) for d in self.directions if isinstance(d, Entry)]
         return np.array(found, int).reshape(-1, 2).T
 
     @cached_property
     def _simple(self) -> Array | None:
         """The numbers that move, where each line moves one in the working precision."""
+        if isinstance(self.directions, Axes):
+            return self.directions.numbers if self.directions.exact else None
         plain = all(isinstance(d, Entry) and d.x.dtype == d.dtype for d in self.directions)
         if not plain:
             return None
@@ -167,11 +217,15 @@ class Places:
         if self._numbers is None:
             places = [self[i] for i in chosen]
             return [np.stack([p[k] for p in places]) for k in range(len(self._leaves))]
-        stacked = [np.repeat(leaf[np.newaxis], len(chosen), axis=0) for leaf in self._leaves]
         which, position = self._bundle.places[:, self._lines[chosen]]
-        for k, leaf in enumerate(stacked):
-            here = np.flatnonzero(which == k)
-            leaf.reshape(len(chosen), -1)[here, position[here]] = self._numbers[chosen[here]]
+        numbers, count = self._numbers[chosen], len(chosen)
+        stacked = []
+        for k, leaf in enumerate(self._leaves):
+            block = np.empty((count, leaf.size), leaf.dtype)
+            block[:] = leaf.reshape(-1)
+            here = np.arange(count) if len(self._leaves) == 1 else np.flatnonzero(which == k)
+            block[here, position[here]] = numbers[here]
+            stacked.append(block.reshape(count, *leaf.shape))
         return stacked
 
     def _finite(self) -> Array:
@@ -219,12 +273,3 @@ def line(point: Point, tangents: Leaves, dtype: Any) -> tuple[Any, Direction]:
         return length, Ray(point, [t / length for t in high], dtype)
     k, i = moving[0]
     return high[k].reshape(-1)[i], Entry(point, k, int(i), dtype)
-
-
-def entries(point: Point, dtype: Any) -> list[Direction]:
-    """Return the line along each entry of `x`, in the order of its names."""
-    return [
-        Entry(point, k, i, dtype)
-        for k, leaf in enumerate(point.layout.leaves)
-        for i in range(leaf.size)
-    ]

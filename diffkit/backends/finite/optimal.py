@@ -63,13 +63,13 @@ def _constants(formula: Stencil) -> tuple[float, float]:
     """C and G of a stencil."""
     power = formula.derivative + formula.order
     pairs = list(zip(formula.numerators, formula.nodes, strict=True))
-    moment = abs(sum(w * n**power for w, n in pairs)) / formula.denominator
+    moment = float(abs(sum(w * n**power for w, n in pairs))) / formula.denominator
     return moment / math.factorial(power), sum(abs(w) for w, _ in pairs) / formula.denominator
 
 
 def _next_derivative(quotient: LineQuotient, power: int, noise: Array) -> Array:
     """The size of F for each line and entry, by steps that leave it one to three digits."""
-    sides = "central" if quotient.formula.central else _side(quotient.formula)
+    sides = _sides(quotient.formula)
     formula = stencil(sides, power, 2 if sides == "central" else 1)
     higher = LineQuotient(quotient.sampler, quotient.lines.directions, formula)
     eps = quotient.eps.max(axis=1, initial=0.0).astype(quotient.sampler.dtype)
@@ -90,5 +90,7 @@ def _next_derivative(quotient: LineQuotient, power: int, noise: Array) -> Array:
     return size
 
 
-def _side(formula: Stencil) -> str:
+def _sides(formula: Stencil) -> str:
+    if min(formula.nodes) < 0 < max(formula.nodes):
+        return "central"
     return "forward" if max(formula.nodes) > 0 else "backward"

@@ -123,9 +123,13 @@ def _confirmed(seen: Probe, closer: Probe) -> Probe:
     scattered = ~better & ~closer.blind & (apart > slack + closer.slack)
     noise = np.where(scattered, np.maximum(noise, apart * closer.width), noise)
     slack = np.where(scattered, slack + CLOSER * apart, slack)
+    change = abs(seen.slope) * seen.width
+    stepped = closer.blind & closer.seen & (change > CLEAR * seen.usual)  # rounded more coarsely
+    noise = np.where(stepped, np.maximum(noise, change / 2), noise)
+    slack = np.where(stepped, np.inf, slack)
     return replace(
         seen,
-        noise=np.where(jump != 0, 0, noise),
+        noise=np.where(jump != 0, np.maximum(noise, abs(jump)), noise),
         corner=corner,
         jump=jump,
         slope=np.where(better, closer.slope, seen.slope),
@@ -179,7 +183,7 @@ def _where(lines: Array, new: Probe, old: Probe) -> Probe:
 def _nodes(quotient: LineQuotient) -> Array:
     """Five nodes in a row, on the sides that the stencil of the quotient uses."""
     used = quotient.formula.nodes
-    if quotient.formula.central:
+    if min(used) < 0 < max(used):
         return np.arange(-2.0, 3.0)
     return np.arange(5.0) * (1 if max(used) > 0 else -1)
 

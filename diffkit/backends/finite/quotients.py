@@ -6,14 +6,14 @@ node, the weights are those of the nodes where they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from diffkit.backends.finite.lines import Bundle, Direction, Pairs, Places
+from diffkit.backends.finite.lines import Axes, Bundle, Direction, Pairs, Places
 from diffkit.backends.finite.sampling import Sampler
 from diffkit.backends.finite.stencils import Stencil, weights
 from diffkit.structure import Array
@@ -48,13 +48,16 @@ class LineQuotient:
     Attributes:
         unit, inner: the steps of the lines that count as one, and as the size of `x`.
         eps: the relative rounding error of `f`, for each line and entry of the output.
+        floor: noise in its values beyond that which is known from elsewhere: none.
     """
+
+    floor = 0.0
 
     def __init__(self, sampler: Sampler, directions: Sequence[Direction], formula: Stencil) -> None:
         self.sampler = sampler
         self.formula = formula
-        self.lines = Bundle(list(directions), sampler.dtype)
-        self.eps = _roundings(sampler, [d.leaves for d in directions])
+        self.lines = Bundle(directions, sampler.dtype)
+        self.eps = _line_roundings(sampler, directions)
         self.power, self.derivative = formula.power, formula.derivative
         self.unit, self.inner = self.lines.unit, self.lines.inner
         self._nodes = np.array(formula.nodes, sampler.dtype)
@@ -148,13 +151,18 @@ class LineQuotient:
 
 
 class MixedQuotient:
-    """Second derivatives along pairs of lines: one first-derivative stencil in each."""
+    """Second derivatives along pairs of lines: one first-derivative stencil in each.
+
+    Attributes:
+        floor: the noise in values of `f`, for each pair and entry, beyond their rounding.
+    """
 
     def __init__(
         self,
         sampler: Sampler,
         pairs: Sequence[tuple[Direction, Direction]],
         formula: Stencil,
+        floor: Array | None = None,
     ) -> None:
         self.sampler = sampler
         self.formula = formula
@@ -163,6 +171,8 @@ class MixedQuotient:
         self.eps = _roundings(sampler, [(*a.leaves, *b.leaves) for a, b in pairs])
         self.power, self.derivative = formula.power, 2
         self.unit = np.ones(len(pairs), sampler.dtype)
+        shape = (len(pairs), sampler.center.size)
+        self.floor = np.zeros(shape, sampler.dtype) if floor is None else floor
         reach = np.array([self.first.inner / self.first.unit, self.second.inner / self.second.unit])
         inner = np.where(reach > 0, reach, np.inf).min(axis=0)
         self.inner = np.where(np.isfinite(inner), inner, 0)
@@ -182,25 +192,36 @@ class MixedQuotient:
 
     def sampled(self, steps: Array, live: Array) -> Sample:
         """The quotients of the live pairs by steps that really were made."""
-        a = self.first.landed(steps * self.first.unit)
-        b = self.second.landed(steps * self.second.unit)
+        a, b = self.landed(steps)
         count = sum(bool(i or j) for i, j, _ in self._product)
         made = live & (a != 0) & (b != 0)
         return self._sample(
             steps, a, b, within_budget(self.sampler, made, np.where(made, count, 0))
         )
 
-    def _sample(self, steps: Array, a: Array, b: Array, made: Array) -> Sample:
-        sampler, shape = self.sampler, (len(a), len(self._product), self.sampler.center.size)
-        values = np.full(shape, np.nan, sampler.dtype)
-        i, j, _ = np.array(self._product).T
+    def values(self, nodes: Array, a: Array, b: Array, wanted: Array) -> Array:
+        """`f` at nodes in units of `a` and `b`: pair of lines, node, entry; NaN if not wanted."""
+        sampler = self.sampler
+        found = np.full((len(a), len(nodes), sampler.center.size), np.nan, sampler.dtype)
+        i, j = nodes.T
         center = (i == 0) & (j == 0)
-        values[:, center] = np.where(made[:, np.newaxis, np.newaxis], sampler.center, np.nan)
-        away = made[:, np.newaxis] & ~center
+        found[:, center] = np.where(wanted[:, np.newaxis, np.newaxis], sampler.center, np.nan)
+        away = wanted[:, np.newaxis] & ~center
         pairs, terms = np.nonzero(away)
+        steps = (i[terms] * a[pairs], j[terms] * b[pairs])
         bundles, leaves = (self.first, self.second), sampler.point.leaves
-        steps_made = (i[terms] * a[pairs], j[terms] * b[pairs])
-        values[away] = sampler.at(Pairs(bundles, leaves, pairs, steps_made))
+        found[away] = sampler.at(Pairs(bundles, leaves, pairs, steps))
+        return found
+
+    def landed(self, steps: Array) -> tuple[Array, Array]:
+        """The steps along the first and along the second lines that really are made."""
+        first = self.first.landed(steps * self.first.unit)
+        return first, self.second.landed(steps * self.second.unit)
+
+    def _sample(self, steps: Array, a: Array, b: Array, made: Array) -> Sample:
+        sampler = self.sampler
+        nodes = np.array([(i, j) for i, j, _ in self._product], sampler.dtype)
+        values = self.values(nodes, a, b, made)
         scale = (self.formula.denominator**2 * a * b)[:, np.newaxis]
         weighted = [(n, n * values[:, k]) for k, (_, _, n) in enumerate(self._product)]
         noise = _rounding(sampler, self.eps, weighted) / abs(scale)
@@ -220,9 +241,16 @@ def within_budget(sampler: Sampler, wanted: Array, counts: Array) -> Array:
     return np.asarray(wanted & np.array([sampler.affordable(int(n)) for n in total]))
 
 
-def _roundings(sampler: Sampler, leaves: Iterable[tuple[int, ...]]) -> Array:
-    known: dict[tuple[int, ...], Array] = {}
-    rows = [known.setdefault(moved, sampler.eps(moved)) for moved in leaves]
+def _line_roundings(sampler: Sampler, directions: Sequence[Direction]) -> Array:
+    if not isinstance(directions, Axes):
+        return _roundings(sampler, [d.leaves for d in directions])
+    by_leaf = _roundings(sampler, [(k,) for k in range(len(sampler.point.leaves))])
+    return np.asarray(by_leaf[directions.leaf])
+
+
+def _roundings(sampler: Sampler, leaves: Sequence[tuple[int, ...]]) -> Array:
+    known = {moved: sampler.eps(moved) for moved in set(leaves)}
+    rows = [known[moved] for moved in leaves]
     return np.array(rows).reshape(len(rows), sampler.center.size)
 
 

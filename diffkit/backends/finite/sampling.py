@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from diffkit.backends.finite.differentiator import FiniteDifference
 
 OUTSIDE_THE_DOMAIN = (ValueError, ArithmeticError)
-BATCH_BYTES = 1 << 17  # how much of x one batched call is given: what fits the cache
+BATCH_BYTES = 1 << 17  # how much of x one batched call is given: temporaries that malloc keeps
 BATCH_CHECKS = 2  # single evaluations that batched ones are compared with
 BATCH_TOLERANCE = 1e4  # roundings by which a batched value may differ from a single one
 
@@ -172,9 +172,9 @@ class Sampler:
                 f"{count} points along a leading axis, where f(x) is "
                 f"{self.output.layout.summary()}; {_KEEP_AXIS}"
             )
-        return np.concatenate(
-            [np.zeros((count, 0), self.dtype), *(p.reshape(count, -1) for p in parts)], 1
-        ).astype(self.dtype)
+        if len(parts) == 1:
+            return np.asarray(parts[0].reshape(count, -1))
+        return np.concatenate([np.zeros((count, 0)), *(p.reshape(count, -1) for p in parts)], 1)
 
     def _check_batch(self, rows: Array, inside: Array, places: Places) -> None:
         """Compare the batched values with single ones, at the first and the last point."""

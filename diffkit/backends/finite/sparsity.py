@@ -6,77 +6,18 @@ Applics 13 (1974).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from diffkit.backends.finite.extrapolation import Limit
+from diffkit.backends.finite.limit import Limit
 from diffkit.backends.finite.lines import Direction, line
 from diffkit.errors import InvalidInput
+from diffkit.sparsity import Sparsity
 from diffkit.structure import Array, Layout, Leaves
 from diffkit.target import Point
 
 GOLDEN = 0.6180339887498949
-
-
-@dataclass(frozen=True)
-class Sparsity:
-    """Which entries of a Jacobian may differ from zero.
-
-    Attributes:
-        rows: how many entries `f(x)` has.
-        columns: how many `x` has.
-        by_column: for each entry of `x` the entries of `f(x)` that depend on it.
-    """
-
-    rows: int
-    columns: int
-    by_column: tuple[tuple[int, ...], ...]
-
-    @classmethod
-    def of(cls, pattern: Any) -> Sparsity:
-        """Return the pattern of a matrix (an array, or sparse as SciPy has them).
-
-        Raises:
-            InvalidInput: it is not a matrix.
-        """
-        if isinstance(pattern, Sparsity):
-            return pattern
-        matrix = np.asarray(pattern.toarray() if hasattr(pattern, "toarray") else pattern)
-        if matrix.ndim != 2 or matrix.dtype.kind not in "biuf":
-            raise InvalidInput(
-                "sparsity must be a matrix with a row for each entry of f(x) and a column for "
-                f"each of x, true where one depends on the other, not of shape {matrix.shape}"
-            )
-        found = tuple(tuple(int(i) for i in np.flatnonzero(column)) for column in matrix.T)
-        return cls(matrix.shape[0], matrix.shape[1], found)
-
-    def colours(self) -> list[list[int]]:
-        """Return groups of columns no two of which share a row, greedily, fullest first."""
-        groups: list[list[int]] = []
-        taken: list[set[int]] = []
-        for column in sorted(range(self.columns), key=lambda j: -len(self.by_column[j])):
-            rows = self.by_column[column]
-            fit = next((g for g, used in enumerate(taken) if used.isdisjoint(rows)), len(groups))
-            if fit == len(groups):
-                groups.append([])
-                taken.append(set())
-            groups[fit].append(column)
-            taken[fit].update(rows)
-        return groups
-
-    def require_shape(self, output: Layout, x: Layout) -> None:
-        """Check the pattern against what is differentiated.
-
-        Raises:
-            InvalidInput: it has another shape.
-        """
-        if (self.rows, self.columns) != (output.size, x.size):
-            raise InvalidInput(
-                f"the sparsity pattern has shape {(self.rows, self.columns)}, and the Jacobian "
-                f"has {(output.size, x.size)}"
-            )
 
 
 class Compression:

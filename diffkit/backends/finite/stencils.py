@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-ORDERS: dict[str, tuple[int, ...]] = {
-    "central": (2, 4, 6, 8),
-    "forward": (1, 2, 3, 4, 5, 6, 7, 8),
-    "backward": (1, 2, 3, 4, 5, 6, 7, 8),
-}
+LOWEST = {"central": 2, "forward": 1, "backward": 1}
+"""The lowest order of accuracy of each scheme; all multiples of it are possible."""
+Node = int | Fraction
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Stencil:
         order: the power of the step with which its truncation error falls.
     """
 
-    nodes: tuple[int, ...]
+    nodes: tuple[Node, ...]
     numerators: tuple[int, ...]
     denominator: int
     derivative: int
@@ -41,7 +39,7 @@ class Stencil:
     @property
     def central(self) -> bool:
         """Whether the nodes lie symmetrically, so that the error has even powers alone."""
-        return sum(self.nodes) == 0
+        return {-n for n in self.nodes} == set(self.nodes)
 
     @property
     def power(self) -> int:
@@ -49,7 +47,7 @@ class Stencil:
         return 2 if self.central else 1
 
 
-def weights(nodes: Sequence[Fraction | int], derivative: int) -> tuple[Fraction, ...]:
+def weights(nodes: Sequence[Node], derivative: int) -> tuple[Fraction, ...]:
     """Return the exact weights of the `derivative`-th derivative at 0, one per distinct node."""
     result = []
     for i, node in enumerate(nodes):
@@ -68,19 +66,26 @@ def stencil(scheme: str, derivative: int, order: int) -> Stencil:
     """Return the smallest stencil of a scheme for a derivative and an order of accuracy."""
     if scheme == "central":
         reach = (derivative + 1) // 2 - 1 + order // 2
-        nodes = range(-reach, reach + 1)
-    else:
-        nodes = range(derivative + order)
+        return stencil_on(tuple(range(-reach, reach + 1)), derivative)
     sign = -1 if scheme == "backward" else 1
-    exact = weights([sign * n for n in nodes], derivative)
+    return stencil_on(tuple(sign * n for n in range(derivative + order)), derivative)
+
+
+@lru_cache(maxsize=256)
+def stencil_on(nodes: tuple[Node, ...], derivative: int) -> Stencil:
+    """Return the stencil of highest order on distinct nodes, more of them than `derivative`."""
+    exact = weights(nodes, derivative)
     denominator = math.lcm(*(w.denominator for w in exact))
-    kept = [(sign * n, w) for n, w in zip(nodes, exact, strict=True) if w]
+    kept = [(n, w) for n, w in zip(nodes, exact, strict=True) if w]
+    power = len(nodes)  # what has a lower power is exact
+    while sum(w * Fraction(n) ** power for n, w in kept) == 0:
+        power += 1
     return Stencil(
         tuple(n for n, _ in kept),
         tuple(int(w * denominator) for _, w in kept),
         denominator,
         derivative,
-        order,
+        power - derivative,
     )
 
 

@@ -51,16 +51,16 @@ class Table:
         self.noise = block[:, 1]
         self.spread = self._spread(older_values)
 
-    def best(self) -> tuple[Array, Array, Array, Array]:
-        """Value, spread and noise of each best entry, and whether some spread is lost in noise."""
+    def best(self) -> tuple[Array, Array, Array, Array, Array]:
+        """Value, spread, noise and column of each best entry; whether a spread is lost in noise."""
         error = self.spread + self.noise
         known = np.isfinite(error) & np.isfinite(self.values)
         choice = np.where(known, error, np.inf).argmin(axis=0)
         settled = ((self.spread <= self.noise) & known).any(axis=0)
-        lines, entries = np.ogrid[: choice.shape[0], : choice.shape[1]]
-        best = (choice, lines, entries)
+        lines, entries = choice.shape
+        best = (choice, np.arange(lines)[:, np.newaxis], np.arange(entries))
         noise = np.where(known[best], self.noise[best], np.inf)
-        return self.values[best], self.spread[best], noise, np.asarray(settled)
+        return self.values[best], self.spread[best], noise, choice, np.asarray(settled)
 
     def _spread(self, older: Array) -> Array:
         """The largest distance from each entry to those it should agree with.

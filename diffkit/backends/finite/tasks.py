@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diffkit.backends.finite.complex_step import complex_step, confirm
-from diffkit.backends.finite.extrapolation import Limit, limit
+from diffkit.backends.finite.extrapolation import limit
 from diffkit.backends.finite.fixed import by_rule, fixed_limit, given
-from diffkit.backends.finite.lines import Direction, Entry, entries, line
+from diffkit.backends.finite.limit import Limit
+from diffkit.backends.finite.lines import Axes, Direction, Entry, line
 from diffkit.backends.finite.optimal import by_optimum, evaluations
 from diffkit.backends.finite.quotients import LineQuotient, MixedQuotient, Quotient
+from diffkit.backends.finite.ridders import ROWS, ridders
 from diffkit.backends.finite.sampling import Sampler, Tally, quiet
 from diffkit.backends.finite.sparsity import Compression, general_tangents, require_complete
-from diffkit.backends.finite.stencils import stencil
-from diffkit.errors import DiffkitWarning
+from diffkit.backends.finite.stencils import LOWEST, Stencil, stencil, stencil_on
+from diffkit.errors import DiffkitWarning, InvalidInput
 from diffkit.structure import Array
 from diffkit.target import Output, Point, Target
 
 if TYPE_CHECKING:
     from diffkit.backends.finite.differentiator import FiniteDifference
 
+EXTRAPOLATED = ("adaptive", "ridders")  # steps
 DEEPEST_TABLE = 10  # columns; further ones would only amplify rounding
 PACE = 16  # a table of first derivatives ends at about this fraction of where it should begin
 
 Build = Callable[[str, Array], Quotient]
+Names = Callable[[], Sequence[str]]
+"""The names of lines, made where they are told."""
 
 
 class Task:
@@ -66,7 +72,7 @@ class Task:
         """
         sparsity, layout = self.options.sparsity, self.point.layout
         if sparsity is None:
-            return self.along(entries(self.point, self.dtype))
+            return self.along(Axes(self.point, self.dtype))
         sparsity.require_shape(self.output.layout, layout)
         compression = Compression(sparsity, self.point, self.dtype)
         found = compression.restored(self.along(compression.directions))
@@ -92,14 +98,17 @@ class Task:
         crossed = [pair for pair, twice in zip(pairs, same, strict=True) if not twice]
 
         def build(scheme: str, lines: Array) -> Quotient:
-            formula = stencil(scheme, 1, self._order(scheme))
-            return MixedQuotient(self.sampler, [crossed[i] for i in lines], formula)
+            formula = self._formula(scheme, 1)
+            chosen = None if floor is None else floor[lines]
+            return MixedQuotient(self.sampler, [crossed[i] for i in lines], formula, chosen)
 
+        floor: Array | None = None
         found = self.along(straight, 2) if straight else None
         if not crossed:
             return found if found is not None else self._limit(build, 0)
-        self.pace(crossed)
+        floor, kinked = self._first_look(crossed)
         others = self._limit(build, len(crossed))
+        others = replace(others, status=np.where(kinked, "kink", others.status))
         if found is None:
             return others
         order = np.argsort(np.concatenate([np.flatnonzero(same), np.flatnonzero(~same)]))
@@ -110,7 +119,7 @@ class Task:
         }
         return Limit(**joined)
 
-    def slopes(self, directions: Sequence[Direction], names: Sequence[str]) -> Array:
+    def slopes(self, directions: Sequence[Direction], names: Names) -> Array:
         """Return the first derivatives, one row for each line, by the scheme asked for.
 
         Raises:
@@ -128,27 +137,35 @@ class Task:
             reference = self._adaptive(
                 self._builder(directions, 1), np.arange(len(directions)), "central"
             )
-        for i, (slope, direction, name) in enumerate(zip(found, directions, names, strict=True)):
+        for i, (slope, direction, name) in enumerate(zip(found, directions, names(), strict=True)):
             confirm(slope, reference, i, self.sampler, direction, name)
         return found
 
-    def pace(self, pairs: Sequence[tuple[Direction, Direction]]) -> None:
-        """Bring each line's unit step to the scale on which its first derivative converged.
+    def _first_look(
+        self, pairs: Sequence[tuple[Direction, Direction]]
+    ) -> tuple[Array | None, Array | bool]:
+        """What first derivatives along the lines tell of second ones along pairs of them.
 
-        A mixed derivative takes steps along two lines at once, and they may need very different
-        ones. At steps that are not adaptive there is nothing to do.
+        That is the noise in values of `f`, and where a line meets a kink. The unit step of each
+        line is brought to the scale on which its derivative converged: a mixed derivative takes
+        steps along two lines at once, and they may need very different ones. For steps that are
+        not adaptive nothing is looked at.
         """
         if self.options.step != "adaptive":
-            return
+            return None, False
         directions = list({id(line): line for pair in pairs for line in pair}.values())
-        steps = self.along(directions).step
-        if steps is None:
-            return
-        for direction, step in zip(directions, steps, strict=True):
+        seen = self.along(directions)
+        if seen.step is None or seen.floor is None:
+            return None, False
+        for direction, step in zip(directions, seen.step, strict=True):
             if np.isfinite(step):
                 direction.unit = min(direction.unit, PACE * step)
+        place = {id(line): i for i, line in enumerate(directions)}
+        first, second = np.array([[place[id(a)], place[id(b)]] for a, b in pairs]).T
+        kink = seen.status == "kink"
+        return np.maximum(seen.floor[first], seen.floor[second]), kink[first] | kink[second]
 
-    def checked(self, found: Limit, names: Sequence[str]) -> Array:
+    def checked(self, found: Limit, names: Names) -> Array:
         """Return the values of limits.
 
         Warns:
@@ -162,8 +179,8 @@ class Task:
 
     def _builder(self, directions: Sequence[Direction], derivative: int) -> Build:
         def build(scheme: str, lines: Array) -> Quotient:
-            formula = stencil(scheme, derivative, self._order(scheme))
-            return LineQuotient(self.sampler, [directions[i] for i in lines], formula)
+            formula = self._formula(scheme, derivative)
+            return LineQuotient(self.sampler, _chosen(directions, lines), formula)
 
         return build
 
@@ -171,6 +188,10 @@ class Task:
         with quiet():
             if self.options.step == "adaptive":
                 found = self._adaptive(build, np.arange(count), self.options.scheme)
+            elif self.options.step == "ridders":
+                quotient = build(self.options.scheme, np.arange(count))
+                self.sampler.require(ROWS * count * self._nodes(quotient))
+                found = ridders(quotient)
             else:
                 found = self._fixed(build(self.options.scheme, np.arange(count)))
         self.sampler.meter.close()
@@ -189,12 +210,20 @@ class Task:
 
     def _fixed_cost(self, quotient: Quotient) -> int:
         """How many evaluations the quotients take, at most."""
-        nodes = len(quotient.formula.nodes)
-        each = nodes if isinstance(quotient, LineQuotient) else nodes**2
-        each *= (2 if self.doubt else 1) * (2 if self.options.step == "rule" else 1)
+        each = (
+            self._nodes(quotient)
+            * (2 if self.doubt else 1)
+            * (2 if self.options.step == "rule" else 1)
+        )
         if self.options.step == "optimal":
             each += evaluations(quotient.formula)
         return each * len(quotient.unit)
+
+    @staticmethod
+    def _nodes(quotient: Quotient) -> int:
+        """How many evaluations one quotient takes."""
+        nodes = len(quotient.formula.nodes)
+        return nodes if isinstance(quotient, LineQuotient) else nodes**2
 
     def _adaptive(self, build: Build, lines: Array, scheme: str) -> Limit:
         found = self._extrapolated(build, lines, scheme)
@@ -212,7 +241,7 @@ class Task:
             shape = (len(lines), self.sampler.center.size)
             nothing = np.full(shape, np.nan)
             return Limit(nothing, nothing, nothing, np.full(shape, "domain"))
-        order, lowest = self.options.order, 2 if scheme == "central" else 1
+        order, lowest = self.options.order, LOWEST[scheme]
         columns = DEEPEST_TABLE if order is None else max(order // lowest - 1, 0)
         return limit(build(scheme, lines), columns)
 
@@ -225,15 +254,28 @@ class Task:
             np.where(defined, found.roundoff, np.inf),
             np.where(defined, found.status, "domain"),
             found.step,
+            found.floor,
         )
 
-    def _order(self, scheme: str) -> int:
-        lowest = 2 if scheme == "central" else 1
-        if self.options.order is None or self.options.step == "adaptive":
-            return lowest
-        return self.options.order
+    def _formula(self, scheme: str, derivative: int) -> Stencil:
+        """The stencil that is asked for; the smallest, where it is extrapolated.
 
-    def _reserve(self, found: Limit, names: Sequence[str]) -> None:
+        Raises:
+            InvalidInput: the nodes given are too few.
+        """
+        nodes, order = self.options.nodes, self.options.order
+        if nodes is not None:
+            if len(nodes) <= derivative:
+                raise InvalidInput(
+                    f"a derivative of order {derivative} needs at least {derivative + 1} nodes, "
+                    f"and {len(nodes)} are given"
+                )
+            return stencil_on(nodes, derivative)
+        if order is None or self.options.step in EXTRAPOLATED:
+            order = LOWEST[scheme]
+        return stencil(scheme, derivative, order)
+
+    def _reserve(self, found: Limit, names: Names) -> None:
         """Warn of finite values that are not to be trusted.
 
         Not of one whose error is nothing beside the largest of the values: the second derivative
@@ -246,8 +288,9 @@ class Task:
         doubtful = np.argwhere(np.isfinite(value) & ((status == "kink") | unknown))
         if not len(doubtful):
             return
+        named = names()
         listed = [
-            f"{names[i]} ({status[i, k]}, error about {error[i, k]:.1e})" for i, k in doubtful[:5]
+            f"{named[i]} ({status[i, k]}, error about {error[i, k]:.1e})" for i, k in doubtful[:5]
         ]
         more = f" and {len(doubtful) - 5} more" if len(doubtful) > 5 else ""
         warnings.warn(
@@ -256,6 +299,12 @@ class Task:
             DiffkitWarning,
             stacklevel=2,
         )
+
+
+def _chosen(directions: Sequence[Direction], lines: Array) -> Sequence[Direction]:
+    if isinstance(directions, Axes):
+        return directions.chosen(lines)
+    return [directions[i] for i in lines]
 
 
 def _same(first: Direction, second: Direction) -> bool:
@@ -275,4 +324,4 @@ def _at_the_edge(central: Limit, side: Limit, lines: Array, outside: Array) -> L
     truncation[lines] = np.where(chosen, side.truncation, truncation[lines])
     roundoff[lines] = np.where(chosen, side.roundoff, roundoff[lines])
     status[lines] = np.where(chosen, np.where(edge, "domain", side.status), status[lines])
-    return Limit(value, truncation, roundoff, status, central.step)
+    return Limit(value, truncation, roundoff, status, central.step, central.floor)
