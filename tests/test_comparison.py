@@ -121,6 +121,7 @@ def test_without_truth_the_backends_are_compared_with_each_other() -> None:
         lambda x: 2 * math.sin(x),
         0.5,
         backends=["finite", dk.FiniteDifference("forward", step=1e-4), "tape"],
+        exact=False,
     )
     assert comparison.truth is None
     assert comparison.note.startswith("no truth: ")
@@ -130,6 +131,20 @@ def test_without_truth_the_backends_are_compared_with_each_other() -> None:
     assert comparison.disagreement is not None
     assert 1e-6 < comparison.disagreement < 1e-3
     assert "largest disagreement" in str(comparison)
+
+
+def test_the_truth_of_a_black_box_is_not_certified_and_no_error_below_its_doubt_is_claimed() -> (
+    None
+):
+    comparison = dk.compare(lambda x: 2 * math.sin(x), 0.5, backends=["finite"])
+    assert comparison.truth is not None
+    assert not comparison.truth.certified
+    assert "not certified" in comparison.note
+    row = comparison.row("finite")
+    assert row.error_ulps is not None
+    assert row.error_ulps * 2.0**-52 >= comparison.truth.radius / 2
+    assert row.digits is not None
+    assert 10 < row.digits <= -math.log10(comparison.truth.radius / 2)
 
 
 def test_the_truth_is_left_out_where_it_would_take_long() -> None:

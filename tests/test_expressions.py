@@ -1,7 +1,5 @@
 """Text and SymPy expressions become functions, safely and exactly."""
 
-# ruff: noqa: RUF001 - texts that look like formulas and are not belong here
-
 from __future__ import annotations
 
 import ast

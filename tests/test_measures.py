@@ -17,9 +17,13 @@ from diffkit.errors import InvalidInput
 from diffkit.measures import (
     Enclosure,
     ExpressionSize,
+    Growth,
+    ProgramSize,
     correct_digits,
     expression_size,
+    growth,
     nearest,
+    program_size,
     timed,
     ulp,
     ulps,
@@ -173,6 +177,14 @@ def test_timed_is_the_shortest_of_several_calls():
     assert timed(lambda: None, budget=0.0001) < 0.1
 
 
+def test_timed_makes_one_call_where_another_would_not_fit_and_no_more_than_it_may():
+    calls = []
+    timed(lambda: calls.append(1), budget=0.0)
+    assert len(calls) == 1
+    timed(lambda: calls.append(1), budget=10.0, calls=4)
+    assert len(calls) == 5
+
+
 def test_the_size_of_the_logistic_map_is_as_published():
     """Baydin et al. (2018), Table 1: count_ops of l_n and its derivative, n = 1..6."""
     x = sympy.Symbol("x")
@@ -195,3 +207,140 @@ def test_several_expressions_share_what_they_have_in_common():
     both = expression_size([sympy.sin(x) ** 2, sympy.sin(x) ** 3])
     assert one == ExpressionSize(tree=2, dag=2, compiled=2)
     assert (both.tree, both.dag, both.compiled) == (4, 3, 3)
+
+
+# ---------------------------------------------------------------------- programs
+
+
+def test_the_size_of_a_program():
+    source = """
+def program(x, k):
+    x0 = x[0]
+    v0 = x0*x0
+    v1 = v0 + 1
+    v2 = numpy.sin(v1)*v1
+    return (v2, -v0, )
+"""
+    # v2 is sin(x*x + 1)*(x*x + 1), with 6 operations, and -v0 has 2.
+    found = program_size(source)
+    assert found == ProgramSize(tree=8, dag=5, operations=5, lines=5, bytes=len(source))
+
+
+def test_equal_parts_of_a_program_are_counted_once_among_the_different_ones():
+    found = program_size("def f(x):\n    a = x*x\n    b = x*x\n    return a + b")
+    assert (found.tree, found.dag, found.operations) == (3, 2, 3)
+
+
+def test_checks_and_moves_are_no_operations():
+    source = """
+def program(x, data):
+    if not isfinite(x[0] + 1): return None
+    v0 = x.reshape((2, 2)).T
+    v1 = v0[0, :]
+    result = numpy.zeros((2, 2))
+    result[0, 0] = v1*2
+    result[0, 1] = v1*v1*3
+    return result
+"""
+    found = program_size(source)
+    assert (found.tree, found.operations) == (3, 3)
+
+
+def test_a_program_may_be_cut_into_functions():
+    source = """
+def program(x):
+    kept = {}
+    if not part_0(x, kept): return None
+    return part_1(kept)
+
+def part_0(x, kept):
+    v1 = x*x
+    kept['v1'] = v1
+    return True
+
+def part_1(kept):
+    v1 = kept['v1']
+    v2 = v1*v1
+    v2 += v1
+    return v2
+"""
+    found = program_size(source)
+    assert (found.tree, found.dag, found.operations) == (5, 3, 3)
+
+
+def test_parts_may_be_nested_deeply():
+    found = program_size("def f(x):\n    return " + " + ".join(["x"] * 800))
+    assert found.tree == found.dag == 799
+
+
+def test_a_source_without_a_function_is_refused():
+    with pytest.raises(InvalidInput, match="no function"):
+        program_size("x = 1")
+
+
+# ---------------------------------------------------------------------- growth
+
+
+@given(st.floats(1.1, 9.0), st.floats(0.01, 1e6), st.integers(5, 12))
+@settings(max_examples=40, deadline=None)
+def test_an_exponential_is_found(factor, scale, count):
+    sizes = range(1, count + 1)
+    fit = growth(sizes, [scale * factor**n for n in sizes])
+    assert (fit.kind, fit.decided) == ("exponential", True)
+    assert fit.rate == pytest.approx(factor)
+    assert fit.low <= fit.rate <= fit.high
+    assert fit.at(count) == pytest.approx(scale * factor**count)
+
+
+@given(st.floats(0.5, 6.0), st.floats(0.01, 1e6), st.integers(5, 12))
+@settings(max_examples=40, deadline=None)
+def test_a_power_is_found(degree, scale, count):
+    sizes = range(1, count + 1)
+    fit = growth(sizes, [scale * n**degree for n in sizes])
+    assert (fit.kind, fit.decided) == ("power", True)
+    assert fit.rate == pytest.approx(degree)
+
+
+def test_an_offset_does_not_hide_the_degree():
+    fit = growth(range(1, 9), [7 * n + 100 for n in range(1, 9)])
+    assert (fit.kind, round(fit.rate, 6)) == ("power", 1.0)
+    assert fit.offset == pytest.approx(100)
+    fit = growth(range(1, 9), [3**n + 100 for n in range(1, 9)])
+    assert (fit.kind, round(fit.rate, 6)) == ("exponential", 3.0)
+
+
+def test_the_interval_holds_the_rate_nineteen_times_in_twenty():
+    generator = np.random.default_rng(5)
+    n = np.arange(1, 9)
+    held = 0
+    for _ in range(200):
+        noisy = 3.0 * 2.0**n * np.exp(0.1 * generator.normal(size=n.size))
+        fit = growth(list(n), list(noisy))
+        held += fit.kind == "exponential" and fit.low <= 2.0 <= fit.high
+    assert held >= 160  # the choice of the model costs some of the 190
+
+
+def test_what_does_not_grow_is_constant():
+    fit = growth(range(1, 7), [4] * 6)
+    assert (fit.kind, fit.rate, str(fit)) == ("constant", 0.0, "constant")
+    assert fit.at(3) == 4
+
+
+def test_few_points_are_no_growth():
+    assert growth([1, 2, 3, 4], [1, 2, 4, 8]) is None
+    assert growth([1, 2, 3, 4, 5], [0, 2, 4, 8, math.inf]) is None
+
+
+def test_growth_says_nothing_beyond_the_sizes_it_was_fitted_to():
+    fit = growth(range(2, 8), [2**n for n in range(2, 8)])
+    assert fit.sizes == (2, 7)
+    assert math.isnan(fit.at(8))
+    assert math.isnan(fit.at(1))
+    assert str(fit) == "times 2 (2 to 2) a step"
+
+
+def test_growth_of_either_kind_says_so():
+    fit = growth([4, 5, 6, 7, 8], [10, 14, 15, 21, 23])
+    assert isinstance(fit, Growth)
+    assert not fit.decided
+    assert str(fit).endswith("fits as well")

@@ -12,16 +12,14 @@ import numpy as np
 
 from diffkit import truth
 from diffkit.backends import BACKENDS, resolve
-from diffkit.comparison.measurement import Operator, Row, measured, one_line
+from diffkit.comparison.measurement import Operator, Row, duration, measured, one_line, work
 from diffkit.display import Display, Displayed, number, short
 from diffkit.display import to_json as strict_json
-from diffkit.errors import DiffkitError, InvalidInput, TruthUnavailable
+from diffkit.errors import InvalidInput, TruthUnavailable
 from diffkit.interface import Differentiator
 from diffkit.measures import Enclosure
 from diffkit.structure import Array, Layout, flatten
 from diffkit.target import Function, Target, point_of
-from diffkit.tracing.recording import record
-from diffkit.validation.references import scalar_operations
 
 DIGITS: Final = 25  # of the truth, as text
 SHOWN: Final = 6  # a point of so many numbers is told by its numbers
@@ -157,7 +155,7 @@ class Comparison(Displayed):
             short(row.estimate, 2),
             "-" if row.evaluations is None else str(row.evaluations),
             "-" if row.operations is None else str(row.operations),
-            "-" if row.seconds is None else _duration(row.seconds),
+            "-" if row.seconds is None else duration(row.seconds),
         )
 
     def _shown_value(self, row: Row) -> str:
@@ -249,24 +247,14 @@ def _truth(
     if exact is False:
         return None, "it was not asked for"
     try:
-        if exact is None and (work := _work(operator, target, layout, arguments)) > EXACT_WORK:
+        if exact is None and (steps := work(operator, target, layout, arguments)) > EXACT_WORK:
             return None, (
-                f"it would take about {work:.1g} operations in arbitrary precision; exact=True "
+                f"it would take about {steps:.1g} operations in arbitrary precision; exact=True "
                 "computes it all the same"
             )
         return operator.exactly(target.f, arguments, target.wrt), ""
     except TruthUnavailable as refusal:
         return None, one_line(refusal)
-
-
-def _work(operator: Operator, target: Target, layout: Layout, arguments: tuple[Any, ...]) -> int:
-    """About how many operations the truth takes: the function's, for every direction."""
-    try:
-        graph = record(target, point_of(target, arguments))
-    except DiffkitError:
-        return 0
-    directions = layout.size**2 if operator.name == "hessian" else layout.size
-    return directions * scalar_operations(graph)
 
 
 def _described(target: Target, layout: Layout, arguments: tuple[Any, ...]) -> str:
@@ -312,13 +300,6 @@ def _disagreement(values: Sequence[tuple[float, ...]]) -> float | None:
         spread = stacked.max(axis=0) - stacked.min(axis=0)
         relative = spread / np.max(np.abs(stacked), axis=0, initial=0.0)
     return float(np.max(np.where(spread == 0, 0.0, relative), initial=0.0))
-
-
-def _duration(seconds: float) -> str:
-    for unit, name in ((1, "s"), (1e-3, "ms"), (1e-6, "µs")):
-        if seconds >= unit:
-            return f"{seconds / unit:.3g} {name}"
-    return f"{seconds * 1e9:.3g} ns"
 
 
 def _reference_from(content: dict[str, Any]) -> Reference:

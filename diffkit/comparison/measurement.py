@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from statistics import median
 from typing import Any, Final
 
 import numpy as np
 
 from diffkit import truth
 from diffkit.display import number
-from diffkit.errors import DiffkitError, DiffkitWarning, InvalidInput
+from diffkit.errors import DiffkitError, DiffkitWarning
 from diffkit.interface import Differentiator, Prepared
-from diffkit.measures import Enclosure, correct_digits, ulps
+from diffkit.measures import Enclosure, correct_digits, timed, ulp, ulps
 from diffkit.structure import Layout, flatten
-from diffkit.target import Function
+from diffkit.target import Function, Target, point_of
+from diffkit.tracing.graph import scalar_operations
+from diffkit.tracing.recording import record
 
-CALLS: Final = 5
+CALLS: Final = 20
 SECONDS: Final = 0.3  # for timing one backend
 
 
@@ -39,7 +39,7 @@ class Row:
             it makes none.
         evaluations: calls of the function that one derivative takes.
         operations: elementary operations that one derivative takes, where it can tell.
-        seconds: the median time of one call, after preparation.
+        seconds: the least time that a call took, after preparation.
         dtype: of the result.
         warning: the reservation with which it gave the value; None without.
         refusal: the message of the error it raised; None if it raised none.
@@ -103,11 +103,11 @@ def measured(
             result = operator.of(prepared, arguments)
             evaluations = prepared.cost.evaluations - before
             estimate = _own_estimate(prepared, operator, arguments)
-            seconds = _seconds(lambda: operator.of(prepared, arguments))
+            seconds = timed(lambda: operator.of(prepared, arguments), SECONDS, CALLS)
     except DiffkitError as refusal:
         return (), Row(label, refusal=one_line(refusal))
     layout, leaves = flatten(result, "derivative")
-    error, digits, worst = _errors(layout, leaves, reference)
+    error, digits, worst = worst_error(layout, leaves, reference)
     vector = layout.ravel(leaves)
     row = Row(
         backend=label,
@@ -144,7 +144,7 @@ def _is_ours(warning: warnings.WarningMessage) -> bool:
     return issubclass(warning.category, DiffkitWarning)
 
 
-def _errors(
+def worst_error(
     layout: Layout, leaves: list[Any], reference: truth.Truth | None
 ) -> tuple[float | None, float | None, str | None]:
     """The largest error in ulps, the fewest correct digits, and the entry with the former."""
@@ -157,20 +157,21 @@ def _errors(
         entries, reference.entries, reference.enclosures, strict=True
     ):
         if enclosure is not None:
-            errors.append((_ulps(value, enclosure, dtype), name))
-            digits.append(correct_digits(value, enclosure))
+            known = _known(value, enclosure, dtype)
+            errors.append((ulps(value, known, dtype), name))
+            digits.append(correct_digits(value, known))
     if not errors:
         return None, None, None
     error, name = max(errors, key=lambda pair: pair[0])
     return error, min(digits), name
 
 
-def _ulps(value: Any, enclosure: Enclosure, dtype: Any) -> float:
-    """The error; from the midpoint, where the truth is known no better than that."""
-    try:
-        return ulps(value, enclosure, dtype)
-    except InvalidInput:
-        return ulps(value, enclosure.midpoint, dtype)
+def _known(value: Any, enclosure: Enclosure, dtype: Any) -> Enclosure:
+    """What to measure against: where the truth is wide, its end that is farther from the value."""
+    if 1000 * enclosure.radius <= ulp(enclosure.midpoint, dtype):
+        return enclosure
+    below = bool(value < float(enclosure.midpoint))
+    return Enclosure(enclosure.midpoint + (enclosure.radius if below else -enclosure.radius))
 
 
 def _own_estimate(
@@ -183,16 +184,6 @@ def _own_estimate(
         return None
     layout, leaves = flatten(error, "error")
     return float(np.max(layout.ravel(leaves), initial=0.0))
-
-
-def _seconds(call: Callable[[], Any]) -> float:
-    """The median time of a few calls; of a single one where that is long."""
-    times: list[float] = []
-    while len(times) < CALLS and (not times or sum(times) + max(times) < SECONDS):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return median(times)
 
 
 def _label(differentiator: Differentiator) -> str:
@@ -209,3 +200,21 @@ def _label(differentiator: Differentiator) -> str:
 
 def one_line(error: object) -> str:
     return " ".join(str(error).split())
+
+
+def work(operator: Operator, target: Target, layout: Layout, arguments: tuple[Any, ...]) -> int:
+    """About how many operations the truth takes: the function's, for every direction."""
+    try:
+        graph = record(target, point_of(target, arguments))
+    except DiffkitError:
+        return 0
+    directions = layout.size**2 if operator.name == "hessian" else layout.size
+    return directions * scalar_operations(graph)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds with three digits, in the unit that suits them."""
+    for unit, name in ((1, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        if seconds >= unit:
+            return f"{seconds / unit:.3g} {name}"
+    return f"{seconds * 1e9:.3g} ns"

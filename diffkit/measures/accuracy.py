@@ -1,14 +1,12 @@
-"""Measures of error and cost: ulps, correct digits, seconds, size of expressions.
+"""Errors in ulps and correct digits, against references that are never rounded.
 
-A reference is never rounded before something is measured against it: it is an exact rational
-or an enclosure, and the error is a fraction of an ulp of the dtype in question.
+A reference is an exact rational or an enclosure, and an error is a fraction of an ulp of the
+dtype in question.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final
@@ -47,21 +45,6 @@ class Enclosure:
         center, tail = _scaled(midpoint)
         width, further = _scaled(radius)
         return cls(center, abs(width) + tail + further)
-
-
-@dataclass(frozen=True)
-class ExpressionSize:
-    """How large SymPy expressions are, counted in three ways.
-
-    Attributes:
-        tree: operations when written out (`sympy.count_ops`).
-        dag: different subexpressions that are not single symbols or numbers.
-        compiled: operations after common subexpressions are shared.
-    """
-
-    tree: int
-    dag: int
-    compiled: int
 
 
 def ulp(t: Any, dtype: Any) -> Fraction:
@@ -134,44 +117,6 @@ def correct_digits(value: Any, reference: Any) -> float:
         return 0.0
     relative = error / abs(t)
     return max(0.0, math.log10(relative.denominator) - math.log10(relative.numerator))
-
-
-def timed(call: Callable[[], Any], budget: float = 0.1) -> float:
-    """Return the seconds that one call takes: the best of the repeats that fit the budget."""
-    best, spent = math.inf, 0.0
-    while spent < budget:
-        start = time.perf_counter()
-        call()
-        seconds = time.perf_counter() - start
-        best, spent = min(best, seconds), spent + seconds + 1e-7
-    return best
-
-
-def expression_size(expressions: Any) -> ExpressionSize:
-    """Return the size of one SymPy expression, or of several that share subexpressions."""
-    import sympy
-
-    several = list(expressions) if isinstance(expressions, Iterable) else [expressions]
-    several = [sympy.sympify(e) for e in several]
-    definitions, reduced = sympy.cse(several)
-    shared = [*(e for _, e in definitions), *reduced]
-    return ExpressionSize(
-        tree=sum(int(sympy.count_ops(e)) for e in several),
-        dag=_count_nodes(several),
-        compiled=sum(int(sympy.count_ops(e)) for e in shared),
-    )
-
-
-def _count_nodes(expressions: list[Any]) -> int:
-    """How many different subexpressions have arguments of their own."""
-    seen: set[Any] = set()
-    pending = [e for e in expressions if e.args]
-    while pending:
-        expression = pending.pop()
-        if expression not in seen:
-            seen.add(expression)
-            pending.extend(a for a in expression.args if a.args)
-    return len(seen)
 
 
 def _rational(x: Any) -> Fraction:
