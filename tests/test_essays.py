@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from diffkit import gradient, jvp, prepare, truth, validate
-from diffkit.errors import InvalidInput, NonFiniteDerivative
+from diffkit.errors import DiffkitWarning, InvalidInput, NonFiniteDerivative
 from diffkit.nn import (
     ELU,
     GELU,
@@ -96,11 +96,15 @@ def test_only_elu_with_alpha_1_has_no_kink() -> None:
 
 def test_the_derivative_of_the_threshold_is_not_0_everywhere() -> None:
     """At the jump there is none; elsewhere it is 0."""
-    for backend in ("analytic", "finite", "symbolic", "tape"):
-        assert gradient(THRESHOLD.function, 0.5, backend=backend) == 0
+    for f in (THRESHOLD, THRESHOLD.function):
+        for backend in ("analytic", "finite", "symbolic", "tape"):
+            with pytest.warns(DiffkitWarning, match="cannot train"):
+                assert gradient(f, 0.5, backend=backend) == 0
     for backend in ("analytic", "finite"):
-        with pytest.raises(NonFiniteDerivative):
+        with pytest.warns(DiffkitWarning), pytest.raises(NonFiniteDerivative):
             gradient(THRESHOLD.function, 0.0, backend=backend)
+    with pytest.warns(DiffkitWarning, match="cannot train"):
+        assert validate(THRESHOLD, 0.5, 0.0).verdict == "agree"
 
 
 # ------------------------------------------------------------------ losses

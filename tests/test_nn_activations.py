@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from high_precision import CONTEXT, along, rounded
 
-from diffkit.errors import InvalidInput, NonFiniteDerivative
+from diffkit.errors import DiffkitWarning, InvalidInput, NonFiniteDerivative
 from diffkit.nn import (
     ACTIVATIONS,
     ARCTAN,
@@ -110,6 +110,7 @@ def test_far_out_an_activation_has_reached_its_limits(phi: Activation) -> None:
     np.testing.assert_allclose(got, slopes, rtol=1.1e-6 if phi is ARCTAN else 1e-15, atol=1e-300)
 
 
+@pytest.mark.filterwarnings("ignore::diffkit.errors.KinkWarning")
 def test_at_a_kink_the_derivative_is_the_mean_of_both_slopes() -> None:
     """Which every backend gives too; for ELU with α = 1 there is no kink."""
     for phi, left, right in (
@@ -128,7 +129,7 @@ def test_at_a_kink_the_derivative_is_the_mean_of_both_slopes() -> None:
 def test_the_threshold_has_no_derivative_at_its_jump() -> None:
     assert threshold(np.array([-1e-300, 0.0, 5e-324])).tolist() == [0, 0, 1]
     assert np.isnan(THRESHOLD.derivative(0.0))
-    with pytest.raises(NonFiniteDerivative):
+    with pytest.warns(DiffkitWarning, match="cannot train"), pytest.raises(NonFiniteDerivative):
         derivative(THRESHOLD, 0.0, backend="analytic")
 
 
@@ -155,6 +156,7 @@ def test_parametric_activations_are_the_same_for_the_same_parameter() -> None:
             build()
 
 
+@pytest.mark.filterwarnings("ignore:the derivative of a threshold")
 @every_activation
 @pytest.mark.parametrize("x", [-1e3, -2.5, -0.5, 0.75, 1e3])
 def test_four_backends_agree_on_every_activation(phi: Activation, x: float) -> None:

@@ -258,6 +258,7 @@ def test_weights_of_samples_reach_the_closed_form() -> None:
         np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-15)
 
 
+@pytest.mark.filterwarnings("ignore::diffkit.errors.KinkWarning")
 def test_several_largest_pieces_share_the_adjoint() -> None:
     net = Network((MaxPool(2), Flatten()), HALF_SQUARED_ERROR)
     assert net.parameter_count == 0

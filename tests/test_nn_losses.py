@@ -103,6 +103,7 @@ def test_a_loss_without_its_samples_cannot_be_weighted() -> None:
         plain(np.zeros((1, 1)), np.ones((1, 1)), np.ones(1))
 
 
+@pytest.mark.filterwarnings("ignore::diffkit.errors.KinkWarning")
 @pytest.mark.parametrize(
     ("penalty", "value", "slope"),
     [

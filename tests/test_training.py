@@ -120,6 +120,19 @@ def test_an_autoencoder_beats_the_mean() -> None:
     assert net.loss(found.parameters, data, data) < 0.1 * of_the_mean
 
 
+def test_a_denoising_autoencoder_takes_noise_away() -> None:
+    """From flowers never seen, with noise nearly as large as their spread."""
+    first, second = split(iris(), 0.5, 1)
+    generator = np.random.default_rng(2)
+    clean = np.concatenate([first.X] * 8)
+    noisy = clean + generator.normal(0, 0.8, clean.shape)
+    net = autoencoder((4, 2), tied=True)
+    found = train(net, net.initial(seed=0), noisy, clean, Plan(Adam(0.02), epochs=150))
+    disturbed = second.X + generator.normal(0, 0.8, second.X.shape)
+    left = net.loss(found.parameters, disturbed, second.X)
+    assert left < 0.5 * float(np.mean((disturbed - second.X) ** 2))
+
+
 def test_a_support_vector_machine_tells_setosa() -> None:
     data = iris().standardised()
     signs = np.where(data.y == 0, 1.0, -1.0)[:, None]

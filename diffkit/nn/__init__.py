@@ -18,6 +18,7 @@ from diffkit.nn.blocks import Attention, BatchNorm, LayerNorm, Residual
 from diffkit.nn.catalogue import ACTIVATIONS, activation
 from diffkit.nn.convolution import AveragePool, Convolution, GlobalAveragePool, MaxPool
 from diffkit.nn.datasets import Dataset, digits, iris, load_csv, load_npz, split, standardise
+from diffkit.nn.delta import DeltaRecursion, delta_recursion
 from diffkit.nn.embeddings import Embedding, WordPairs
 from diffkit.nn.initialisers import constant, glorot, he, lecun, normal, ones, zeros
 from diffkit.nn.layers import (
@@ -41,6 +42,7 @@ from diffkit.nn.losses import (
     Loss,
     huber,
 )
+from diffkit.nn.masks import draw_masks, without_dropout
 from diffkit.nn.models import (
     autoencoder,
     least_squares,
@@ -100,6 +102,7 @@ __all__ = [
     "Convolution",
     "Corpus",
     "Dataset",
+    "DeltaRecursion",
     "Dense",
     "Dropout",
     "Elementwise",
@@ -121,8 +124,10 @@ __all__ = [
     "activation",
     "autoencoder",
     "constant",
+    "delta_recursion",
     "diagnostics",
     "digits",
+    "draw_masks",
     "elastic",
     "elu",
     "fully_connected",
@@ -151,5 +156,6 @@ __all__ = [
     "split",
     "standardise",
     "twelve_days",
+    "without_dropout",
     "zeros",
 ]

@@ -31,6 +31,11 @@ class Activation:
     def __call__(self, x: Any) -> Any:
         return self.function(x)
 
+    @property
+    def __diffkit_reservation__(self) -> str | None:
+        """What differentiating it comes with: a warning, if it cannot be learned through."""
+        return getattr(self.function, "__diffkit_reservation__", None)
+
     def __repr__(self) -> str:
         return self.name
 
@@ -113,6 +118,12 @@ def relu_derivative(x: Any) -> Any:
 def threshold(x: Any) -> Any:
     """Return 1 where x > 0, else 0: the firing rule of McCulloch and Pitts (1943)."""
     return np.heaviside(x, np.zeros_like(x))
+
+
+vars(threshold)["__diffkit_reservation__"] = (
+    "the derivative of a threshold is 0 wherever it exists: gradient descent cannot train what "
+    "lies before it; use a sigmoid (sharpened, if it must be steep) instead"
+)
 
 
 def threshold_derivative(x: Any) -> Any:

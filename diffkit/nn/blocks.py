@@ -136,13 +136,14 @@ class Residual(Layer):
         return {name: layer.initial(generator, dtype, initialiser) for name, layer in self.members}
 
     def checked(self, parameters: Parameters) -> Parameters:
-        """Return `parameters`, which must have one entry per member.
+        """Return `parameters`, which must have one entry per member; masks may stand beside.
 
         Raises:
             InvalidInput: they have not.
         """
         names = [name for name, _ in self.members]
-        if not isinstance(parameters, dict) or set(parameters) != set(names):
+        masked = {name for name, layer in self.named_layers if not layer.parameter_count}
+        if not isinstance(parameters, dict) or set(parameters) - masked != set(names):
             raise InvalidInput(f"a residual block has the parameters {', '.join(names)}")
         return parameters
 

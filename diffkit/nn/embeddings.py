@@ -74,7 +74,7 @@ def require_words(x: Any, vocabulary: int) -> None:
     Raises:
         InvalidInput: they are not integers in 0 ... vocabulary - 1.
     """
-    dtype = getattr(x, "dtype", np.asarray(x).dtype)
+    dtype = x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
     if dtype.kind not in "iu":
         raise InvalidInput(f"numbers of words must be integers, and these are {dtype}")
     if np.any(np.less(x, 0)) or np.any(np.greater_equal(x, vocabulary)):

@@ -231,11 +231,12 @@ class Flatten(Layer):
 
 @dataclass(frozen=True)
 class Dropout(Layer):
-    """Entries set to 0 by a mask that stays the same, the others scaled up by 1/(1 - rate).
+    """Entries set to 0 by a mask, the others scaled up by 1/(1 - rate).
 
     A mask drawn anew at each call would make the loss another function each time, which no
-    method can differentiate. The mask follows from the seed and the shape; a new seed for each
-    step of training gives fresh masks.
+    method can differentiate. So the mask is either given, as data, under the name `mask` beside
+    the parameters (`nn.draw_masks` and training do so for each step), or it stays the same and
+    follows from the seed and the shape.
     """
 
     rate: float
@@ -246,10 +247,32 @@ class Dropout(Layer):
             raise InvalidInput(f"the rate of dropout must lie in [0, 1), not {self.rate!r}")
 
     def mask(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
+        """Return the mask that stays the same."""
+        return self.drawn(np.random.default_rng(self.seed), shape, dtype)
+
+    def drawn(
+        self, generator: np.random.Generator, shape: tuple[int, ...], dtype: npt.DTypeLike
+    ) -> Any:
         """Return 0 where an entry is dropped and 1/(1 - rate) where it is kept."""
-        kept = np.random.default_rng(self.seed).random(shape) >= self.rate
+        kept = generator.random(shape) >= self.rate
         return (kept / (1 - self.rate)).astype(dtype)
+
+    def applied(self, parameters: Parameters, x: Any) -> Any:
+        """Return the mask that is applied to `x`.
+
+        Raises:
+            InvalidInput: the one that was given has another shape.
+        """
+        given = parameters.get("mask")
+        if given is None:
+            return self.mask(np.shape(x), x.dtype)
+        if np.shape(given) != np.shape(x):
+            raise InvalidInput(
+                f"{self} was given a mask of shape {np.shape(given)} for an array of shape "
+                f"{np.shape(x)}"
+            )
+        return given
 
     def forward(self, parameters: Parameters, x: Any) -> Any:
         """Return `x` masked."""
-        return x * self.mask(np.shape(x), x.dtype)
+        return x * self.applied(parameters, x)

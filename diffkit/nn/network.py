@@ -72,18 +72,34 @@ class Network:
             if layer.parameter_count
         }
 
-    def predict(self, parameters: dict[str, Parameters], X: Any) -> Any:
+    def predict(
+        self, parameters: dict[str, Parameters], X: Any, masks: dict[str, Any] | None = None
+    ) -> Any:
         """Return the outputs, of shape (batch, outputs) for `X` of shape (batch, inputs).
 
+        Args:
+            parameters: as from `initial`.
+            X: features, (batch, inputs).
+            masks: of dropout layers, as from `nn.draw_masks`; by default each has its own,
+                which stays the same. `nn.without_dropout` gives the network for use.
+
         Raises:
-            InvalidInput: the parameters or `X` do not fit the layers.
+            InvalidInput: the parameters, `X` or the masks do not fit the layers.
         """
         self.require_parameters(parameters)
+        parameters = with_masks(parameters, masks)
         for name, layer in self.named_layers:
             X = layer.forward(parameters.get(name, {}), X)
         return X
 
-    def loss(self, parameters: dict[str, Parameters], X: Any, y: Any, weights: Any = None) -> Any:
+    def loss(
+        self,
+        parameters: dict[str, Parameters],
+        X: Any,
+        y: Any,
+        weights: Any = None,
+        masks: dict[str, Any] | None = None,
+    ) -> Any:
         """Return the empirical risk: the mean loss over the batch plus the penalty, one number.
 
         Args:
@@ -91,15 +107,16 @@ class Network:
             X: features, (batch, inputs).
             y: targets, as the criterion takes them.
             weights: how much each sample counts, (batch,); by default all the same.
+            masks: of dropout layers, as from `nn.draw_masks`.
 
         Raises:
-            InvalidInput: parameters, features, targets or weights do not fit.
+            InvalidInput: parameters, features, targets, weights or masks do not fit.
 
         Warns:
             DiffkitWarning: there are threshold units, through which no gradient passes.
         """
         self._warn_of_thresholds()
-        risk = self.criterion(self.predict(parameters, X), y, weights)
+        risk = self.criterion(self.predict(parameters, X, masks), y, weights)
         return risk + self.penalty(parameters) if self.penalty else risk
 
     def _warn_of_thresholds(self) -> None:
@@ -145,6 +162,14 @@ def fully_connected(
         for (inputs, outputs), activation in zip(pairwise(widths), activations, strict=True)
     )
     return Network(layers, criterion, penalty)
+
+
+def with_masks(parameters: dict[str, Any], masks: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the parameters with the masks of dropout layers put beside them."""
+    merged = dict(parameters)
+    for name, own in (masks or {}).items():
+        merged[name] = with_masks(merged.get(name, {}), own) if isinstance(own, dict) else own
+    return merged
 
 
 def _activations(layer: Layer) -> list[Activation]:

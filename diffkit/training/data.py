@@ -8,11 +8,12 @@ import numpy as np
 
 from diffkit.errors import DatasetError
 from diffkit.nn.losses import LOGISTIC, SOFTMAX_CROSS_ENTROPY
+from diffkit.nn.masks import without_dropout
 from diffkit.nn.network import Network
 
 
 def accuracy(network: Network, parameters: Any, X: Any, labels: Any) -> float:
-    """Return the share of samples whose class the network puts first.
+    """Return the share of samples whose class the network puts first, nothing dropped.
 
     Of several outputs the largest counts. A single output says yes from 1/2 on if it is a
     probability, from 0 on if it is a logit.
@@ -20,7 +21,7 @@ def accuracy(network: Network, parameters: Any, X: Any, labels: Any) -> float:
     Args:
         labels: class numbers, (samples,), or one-hot rows.
     """
-    outputs = network.predict(parameters, X)
+    outputs = without_dropout(network).predict(parameters, X)
     labels = np.asarray(labels)
     if labels.ndim == 2:
         labels = labels.argmax(axis=1) if labels.shape[1] > 1 else labels[:, 0]

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from diffkit.errors import DiffkitWarning, InvalidInput, NonFiniteDerivative
-from diffkit.interface import Differentiator, Prepared
+from diffkit.interface import Differentiator
+from diffkit.nn.masks import Places, drawn, has_dropout, mask_places, without_dropout
 from diffkit.nn.network import Network
 from diffkit.operators import prepare
-from diffkit.structure import Layout, Leaves, flatten
+from diffkit.structure import Leaves, flatten
 from diffkit.training.data import require_classes, require_usable
 from diffkit.training.optimisers import SGD, Optimiser, Schedule
 
@@ -62,6 +63,7 @@ class Plan:
         patience: end when the loss (held out, if there is such data) has not fallen for so
             many epochs, and return the parameters of the best.
         tolerance: end when the mean norm of the gradient in an epoch is at most this.
+        fresh_masks: draw the masks of a network's dropout layers anew for each step.
         progress: show a progress bar.
     """
 
@@ -72,6 +74,7 @@ class Plan:
     seed: int = 0
     patience: int | None = None
     tolerance: float = 0.0
+    fresh_masks: bool = True
     progress: bool = False
 
     def __post_init__(self) -> None:
@@ -113,90 +116,118 @@ def train(
         DiffkitWarning: training diverged, or the gradient is exactly 0 at the start.
     """
     plan = plan or Plan()
-    loss = model.loss if isinstance(model, Network) else model
     for data in ((X, y), held_out):
         if data is not None:
             require_usable(*data)
     if isinstance(model, Network):
         require_classes(model, y)
-    layout, leaves = flatten(parameters, "parameters")
-    size = min(plan.batch or len(X), len(X))
-    prepared = prepare(loss, parameters, X[:size], y[:size], backend=backend)
-    course = _Course(plan, layout, prepared, loss)
+    course = _Course(model, parameters, X, y, plan, backend)
     with _bar(plan) as advance:
         for epoch in range(plan.epochs):
-            leaves = course.epoch(epoch, leaves, X, y, size)
-            course.judge(leaves, held_out)
+            course.epoch(epoch)
+            course.judge(held_out)
             advance(course.losses[-1] if course.losses else math.nan)
             if course.ended:
                 break
     course.report()
-    return Trained(layout.restore(course.best), course.history())
+    return Trained(course.layout.restore(course.best), course.history())
 
 
 class _Course:
-    """Training as it goes: the state of the optimiser, the records, the best so far."""
+    """Training as it goes: parameters, state of the optimiser, records, the best so far.
+
+    The parameters are one set of arrays, moved in place; each step is one call of the prepared
+    gradient, whose program is recorded once for each size of batch.
+    """
 
     def __init__(
-        self, plan: Plan, layout: Layout, prepared: Prepared, loss: Callable[..., Any]
+        self,
+        model: Network | Callable[..., Any],
+        parameters: Any,
+        X: Any,
+        y: Any,
+        plan: Plan,
+        backend: str | Differentiator,
     ) -> None:
-        self.plan, self.layout, self.prepared, self.loss = plan, layout, prepared, loss
+        self.X, self.y, self.plan = X, y, plan
+        self.layout, leaves = flatten(parameters, "parameters")
+        self.leaves: Leaves = [np.array(leaf) for leaf in leaves]
+        self.masks = _Masks(model, parameters, X, plan)
+        self.size = min(plan.batch or len(X), len(X))
+        loss, self.watched_loss = _losses(model)
+        masks = self.masks.of(self.size)
+        self.prepared = prepare(
+            loss, parameters, X[: self.size], y[: self.size], *masks, backend=backend
+        )
         self.generator = np.random.default_rng(plan.seed)
-        self.state: Any = None
+        self.state = plan.optimiser.start(self.leaves)
         self.losses: list[float] = []
         self.norms: list[float] = []
         self.watched: list[float] = []
-        self.best: Leaves = []
+        self.best = self._copied()
         self.lowest = math.inf
         self.since = 0
         self.ended = ""
 
-    def epoch(self, number: int, leaves: Leaves, X: Any, y: Any, size: int) -> Leaves:
-        """Use every sample once, and return the parameters after it."""
+    def epoch(self, number: int) -> None:
+        """Use every sample once, and move the parameters."""
         factor = self.plan.schedule(number) if self.plan.schedule else 1.0
-        optimiser = self.plan.optimiser
-        if self.state is None:
-            self.state, self.best = optimiser.start(leaves), leaves
+        step = self.plan.optimiser.step
+        structure = self.layout.unflatten(self.leaves)
+        scalars = any(leaf.scalar for leaf in self.layout.leaves)
         total = norms = 0.0
-        for rows in self._batches(len(X), size):
+        for share, data in self._batches():
+            if scalars:
+                structure = self.layout.restore(self.leaves)
             try:
-                value, gradient = self._differentiated(leaves, X, y, rows)
+                value, gradient = self.prepared.value_and_gradient(structure, *data)
             except NonFiniteDerivative:
                 value = math.nan
             if not math.isfinite(value):
                 self.ended = "diverged"
-                return leaves
-            share = 1.0 if rows is None else len(rows) / len(X)
-            total += share * value
-            norm = math.sqrt(sum(float(np.sum(np.square(g, dtype=float))) for g in gradient))
-            norms += share * norm
-            self.state, moves = optimiser.step(self.state, gradient, factor)
-            leaves = [
-                (leaf + move).astype(leaf.dtype) for leaf, move in zip(leaves, moves, strict=True)
-            ]
+                return
+            slopes = leaves_of(gradient)
+            total += share * float(value)
+            norms += share * _norm(slopes)
+            self.state = step(self.state, self.leaves, slopes, factor)
         self.losses.append(total)
         self.norms.append(norms)
-        return leaves
 
-    def judge(self, leaves: Leaves, held_out: tuple[Any, Any] | None) -> None:
+    def judge(self, held_out: tuple[Any, Any] | None) -> None:
         """Keep the parameters if they are the best, and decide whether to go on."""
         if self.ended:
             return
         if held_out is not None:
-            self.watched.append(float(self.loss(self.layout.restore(leaves), *held_out)))
+            parameters = self.layout.restore(self.leaves)
+            self.watched.append(float(self.watched_loss(parameters, *held_out)))
         if self.plan.patience is None:
-            self.best = leaves
+            self.best = self._copied()
         else:
             watched = self.watched[-1] if held_out is not None else self.losses[-1]
             self.since += 1
             if watched < self.lowest:
-                self.lowest, self.best, self.since = watched, leaves, 0
+                self.lowest, self.best, self.since = watched, self._copied(), 0
             if self.since >= self.plan.patience:
                 self.ended = "patience"
         if self.norms[-1] == 0:
             self.ended = "stationary"
         elif self.norms[-1] <= self.plan.tolerance:
             self.ended = "tolerance"
+
+    def _copied(self) -> Leaves:
+        return [leaf.copy() for leaf in self.leaves]
+
+    def _batches(self) -> Iterator[tuple[float, tuple[Any, ...]]]:
+        """The data of each batch, in random order, and its share of the samples."""
+        count = len(self.X)
+        if self.size == count:
+            yield 1.0, (self.X, self.y, *self.masks.of(count))
+            return
+        order = self.generator.permutation(count)
+        for i in range(0, count, self.size):
+            rows = order[i : i + self.size]
+            data = (self.X[rows], self.y[rows], *self.masks.of(len(rows)))
+            yield len(rows) / count, data
 
     def report(self) -> None:
         """Warn of a course that taught nothing."""
@@ -222,19 +253,54 @@ class _Course:
             tuple(self.losses), tuple(self.norms), tuple(self.watched), self.ended or "epochs"
         )
 
-    def _batches(self, count: int, size: int) -> Iterator[Any]:
-        """The rows of each batch, in random order; None for all rows as they are."""
-        if size == count:
-            yield None
-            return
-        order = self.generator.permutation(count)
-        yield from (order[i : i + size] for i in range(0, count, size))
 
-    def _differentiated(self, leaves: Leaves, X: Any, y: Any, rows: Any) -> tuple[float, Leaves]:
-        data = (X, y) if rows is None else (X[rows], y[rows])
-        parameters = self.layout.restore(leaves)
-        value, gradient = self.prepared.value_and_gradient(parameters, *data)
-        return float(value), self.layout.flatten(gradient)
+class _Masks:
+    """The masks of dropout layers, drawn for each step from a generator of their own."""
+
+    def __init__(
+        self, model: Network | Callable[..., Any], parameters: Any, X: Any, plan: Plan
+    ) -> None:
+        self.fresh = plan.fresh_masks and isinstance(model, Network) and has_dropout(model)
+        self.model, self.parameters, self.X = model, parameters, X
+        self.generator = np.random.default_rng([plan.seed, 1])
+        self.places: dict[int, Places] = {}
+
+    def of(self, size: int) -> tuple[Any, ...]:
+        """Return what a network's loss takes after the targets, for a batch of that size."""
+        if not self.fresh:
+            return ()
+        if size not in self.places:
+            assert isinstance(self.model, Network)
+            self.places[size] = mask_places(self.model, self.parameters, self.X[:size])
+        return None, drawn(self.places[size], self.generator)
+
+
+def _losses(model: Network | Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """What is differentiated, and what held-out data are judged by: with nothing dropped."""
+    if not isinstance(model, Network):
+        return model, model
+    return model.loss, without_dropout(model).loss
+
+
+def leaves_of(structure: Any) -> Leaves:
+    """Return the arrays of a gradient in order, without checking what a backend made."""
+    if isinstance(structure, dict):
+        structure = structure.values()
+    elif not isinstance(structure, (list, tuple)):
+        return [structure]
+    return [leaf for member in structure for leaf in leaves_of(member)]
+
+
+def _norm(leaves: Leaves) -> float:
+    """The Euclidean norm of all entries, summed in double precision."""
+    return math.sqrt(
+        sum(
+            float(np.vdot(leaf, leaf))
+            if leaf.dtype == np.float64
+            else float(np.sum(np.square(leaf, dtype=float)))
+            for leaf in leaves
+        )
+    )
 
 
 @contextmanager

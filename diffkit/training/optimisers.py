@@ -22,8 +22,15 @@ class Optimiser(Protocol):
     def start(self, leaves: Leaves) -> Any:
         """Return the state before the first step."""
 
-    def step(self, state: Any, gradient: Leaves, factor: float) -> tuple[Any, Leaves]:
-        """Return the new state, and what to add to the parameters, leaf by leaf."""
+    def step(self, state: Any, leaves: Leaves, gradient: Leaves, factor: float) -> Any:
+        """Move the parameters, leaf by leaf and in place, and return the new state.
+
+        Args:
+            state: what `start`, or the step before, returned.
+            leaves: the parameters, as arrays.
+            gradient: by each of them.
+            factor: what the schedule says of the learning rate.
+        """
 
 
 @dataclass(frozen=True)
@@ -42,13 +49,19 @@ class SGD:
         _require_rate(self.rate)
         _require_fraction("momentum", self.momentum)
 
-    def start(self, leaves: Leaves) -> Leaves:
-        return [np.zeros_like(leaf) for leaf in leaves]
+    def start(self, leaves: Leaves) -> tuple[Leaves, Leaves]:
+        return _zeros(leaves), _zeros(leaves)
 
-    def step(self, state: Leaves, gradient: Leaves, factor: float) -> tuple[Leaves, Leaves]:
-        pairs = zip(state, gradient, strict=True)
-        velocity = [self.momentum * v - factor * self.rate * g for v, g in pairs]
-        return velocity, velocity
+    def step(
+        self, state: tuple[Leaves, Leaves], leaves: Leaves, gradient: Leaves, factor: float
+    ) -> tuple[Leaves, Leaves]:
+        rate = factor * self.rate
+        for v, push, leaf, g in zip(*state, leaves, gradient, strict=True):
+            np.multiply(g, rate, out=push)
+            v *= self.momentum
+            v -= push
+            leaf += v
+        return state
 
 
 @dataclass(frozen=True)
@@ -70,22 +83,33 @@ class Adam:
         if not 0 < self.epsilon < math.inf:
             raise InvalidInput(f"epsilon={self.epsilon!r} must be positive and finite")
 
-    def start(self, leaves: Leaves) -> tuple[int, Leaves, Leaves]:
-        zeros = [np.zeros_like(leaf) for leaf in leaves]
-        return 0, zeros, zeros
+    def start(self, leaves: Leaves) -> tuple[int, Leaves, Leaves, Leaves]:
+        return 0, _zeros(leaves), _zeros(leaves), _zeros(leaves)
 
-    def step(self, state: Any, gradient: Leaves, factor: float) -> tuple[Any, Leaves]:
-        count, means, squares = state
+    def step(self, state: Any, leaves: Leaves, gradient: Leaves, factor: float) -> Any:
+        count, means, squares, scratch = state
         count += 1
         a, b = self.beta1, self.beta2
-        means = [a * m + (1 - a) * g for m, g in zip(means, gradient, strict=True)]
-        squares = [b * s + (1 - b) * g * g for s, g in zip(squares, gradient, strict=True)]
         rate = factor * self.rate / (1 - a**count)
-        moves = [
-            -rate * m / (np.sqrt(s / (1 - b**count)) + self.epsilon)
-            for m, s in zip(means, squares, strict=True)
-        ]
-        return (count, means, squares), moves
+        for m, s, t, leaf, g in zip(means, squares, scratch, leaves, gradient, strict=True):
+            np.multiply(g, 1 - a, out=t)
+            m *= a
+            m += t
+            np.multiply(g, 1 - b, out=t)
+            t *= g
+            s *= b
+            s += t
+            np.divide(s, 1 - b**count, out=t)
+            np.sqrt(t, out=t)
+            t += self.epsilon
+            np.divide(m, t, out=t)
+            t *= rate
+            leaf -= t
+        return count, means, squares, scratch
+
+
+def _zeros(leaves: Leaves) -> Leaves:
+    return [np.zeros_like(leaf) for leaf in leaves]
 
 
 def steps_down(every: int, factor: float) -> Schedule:

@@ -25,16 +25,21 @@ def convolution(layer: Convolution, parameters: dict[str, Any], x: Any, adjoint:
 
     Source: LeCun et al., Neural Computation 1 (1989); Dumoulin and Visin (2016), chapter 4.
     """
-    W, rank = parameters["W"], len(layer.kernel)
+    batch, rank = np.shape(x)[0], len(layer.kernel)
     delta = adjoint * layer.activation.derivative(layer.preactivation(parameters, x))
-    places = (0, *range(2, 2 + rank))
-    gradient = {"W": np.tensordot(delta, layer.windows(x), (places, places))}
+    columns, places = layer.columns(x)
+    rows = np.reshape(delta, (batch, layer.outputs, -1))
+    by_weight = np.sum(rows @ np.swapaxes(columns, 1, 2), axis=0)
+    gradient = {"W": np.reshape(by_weight, np.shape(parameters["W"]))}
     if layer.bias:
-        gradient["b"] = np.sum(delta, axis=places)
-    seen = np.moveaxis(np.tensordot(delta, W, (1, 0)), 1 + rank, 1)  # (batch, c, *places, *kernel)
+        gradient["b"] = np.sum(rows, axis=(0, 2))
+    seen = np.reshape(parameters["W"], (layer.outputs, -1)).T @ rows
+    seen = np.reshape(seen, (batch, layer.inputs, *layer.kernel, *places))
     whole = tuple(n + 2 * layer.padding for n in np.shape(x)[2:])
     inner = tuple(slice(layer.padding, layer.padding + n) for n in np.shape(x)[2:])
-    return gradient, folded(seen, whole, layer.stride)[(slice(None), slice(None), *inner)]
+    last = (0, 1, *range(2 + rank, 2 + 2 * rank), *range(2, 2 + rank))
+    by_input = folded(np.transpose(seen, last), whole, layer.stride)
+    return gradient, by_input[(slice(None), slice(None), *inner)]
 
 
 def max_pool(layer: MaxPool, parameters: dict[str, Any], x: Any, adjoint: Any) -> Backward:

@@ -83,7 +83,7 @@ def flatten(layer: Flatten, parameters: dict[str, Any], x: Any, adjoint: Any) ->
 
 def dropout(layer: Dropout, parameters: dict[str, Any], x: Any, adjoint: Any) -> Backward:
     """∂L/∂x = ∂L/∂a · mask."""
-    return {}, adjoint * layer.mask(np.shape(x), x.dtype)
+    return {}, adjoint * layer.applied(parameters, x)
 
 
 def embedding(layer: Embedding, parameters: dict[str, Any], x: Any, adjoint: Any) -> Backward:
@@ -129,8 +129,8 @@ def through_softmax(s: Any, adjoint: Any) -> Any:
 
 def share_of_maxima(x: Any, axes: tuple[int, ...]) -> Any:
     """1 at the maximum along `axes` and 0 elsewhere; equal parts where several are largest."""
-    largest = x == np.max(x, axis=axes, keepdims=True)
-    return np.where(largest, 1.0, 0.0).astype(x.dtype) / np.sum(largest, axis=axes, keepdims=True)
+    largest = np.equal(x, np.max(x, axis=axes, keepdims=True)).astype(x.dtype)
+    return largest / np.sum(largest, axis=axes, keepdims=True)
 
 
 def _gathered(words: Any, adjoints: Any, vocabulary: int) -> Any:

@@ -31,7 +31,7 @@ from diffkit.nn.layers import (
     TiedAutoencoder,
 )
 from diffkit.nn.losses import LOSSES, Loss
-from diffkit.nn.network import Network
+from diffkit.nn.network import Network, with_masks
 from diffkit.nn.recurrent import GRU, LSTM, Elman
 
 
@@ -104,7 +104,12 @@ def _is_known(layer: Layer) -> bool:
 
 
 def backpropagation(
-    network: Network, parameters: dict[str, Any], X: Any, y: Any, weights: Any = None
+    network: Network,
+    parameters: dict[str, Any],
+    X: Any,
+    y: Any,
+    weights: Any = None,
+    masks: dict[str, Any] | None = None,
 ) -> Any:
     """Return the gradient of the loss by every parameter, in the structure of the parameters.
 
@@ -113,9 +118,10 @@ def backpropagation(
     adds its own gradient.
     """
     network.require_parameters(parameters)
-    inputs, outputs = _forth(network.named_layers, parameters, X)
+    merged = with_masks(parameters, masks)
+    inputs, outputs = _forth(network.named_layers, merged, X)
     adjoint = network.criterion.adjoint(outputs, y, weights)
-    gradient, _ = _back(network.named_layers, parameters, inputs, adjoint)
+    gradient, _ = _back(network.named_layers, merged, inputs, adjoint)
     if network.penalty:
         gradient = _added(gradient, network.penalty.gradient(parameters))
     return _ordered_like(parameters, gradient)
