@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from diffkit.backends.finite import FiniteDifference
     from diffkit.backends.symbolic import Symbolic
     from diffkit.backends.tape import Tape
-    from diffkit.comparison import Comparison, compare
+    from diffkit.comparison import Comparison, Swell, compare, measure_swell
     from diffkit.errors import (
         DatasetError,
         DiffkitError,
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         ExpressionTooLarge,
         InvalidInput,
         InvalidOutput,
+        KinkWarning,
         NoClosedForm,
         NonFiniteDerivative,
         NotAnalytic,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         UnsupportedOperation,
     )
     from diffkit.expressions import Expression, from_sympy, parse
+    from diffkit.graphs import ComputationalGraph, computational_graph
     from diffkit.interface import Cost, Differentiator, Estimate, Prepared
     from diffkit.operators import (
         derivative,
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
         vjp,
     )
     from diffkit.reporting.build import report
+    from diffkit.reporting.graph_drawing import draw
+    from diffkit.reporting.swell import draw_swell
     from diffkit.tracing import Graph, trace
     from diffkit.validation import Validation, validate
 
@@ -52,6 +56,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Analytic",
     "Comparison",
+    "ComputationalGraph",
     "Cost",
     "DatasetError",
     "Differentiator",
@@ -64,11 +69,13 @@ __all__ = [
     "Graph",
     "InvalidInput",
     "InvalidOutput",
+    "KinkWarning",
     "NoClosedForm",
     "NonFiniteDerivative",
     "NotAnalytic",
     "ParseError",
     "Prepared",
+    "Swell",
     "Symbolic",
     "Tape",
     "TracingError",
@@ -77,13 +84,17 @@ __all__ = [
     "Validation",
     "__version__",
     "compare",
+    "computational_graph",
     "derivative",
+    "draw",
+    "draw_swell",
     "from_sympy",
     "gradient",
     "hessian",
     "hvp",
     "jacobian",
     "jvp",
+    "measure_swell",
     "nn",
     "parse",
     "prepare",
@@ -103,7 +114,7 @@ _CONTENTS = {
     "backends.finite": ("FiniteDifference",),
     "backends.symbolic": ("Symbolic",),
     "backends.tape": ("Tape",),
-    "comparison": ("Comparison", "compare"),
+    "comparison": ("Comparison", "Swell", "compare", "measure_swell"),
     "errors": (
         "DatasetError",
         "DiffkitError",
@@ -111,6 +122,7 @@ _CONTENTS = {
         "ExpressionTooLarge",
         "InvalidInput",
         "InvalidOutput",
+        "KinkWarning",
         "NoClosedForm",
         "NonFiniteDerivative",
         "NotAnalytic",
@@ -120,6 +132,7 @@ _CONTENTS = {
         "UnsupportedOperation",
     ),
     "expressions": ("Expression", "from_sympy", "parse"),
+    "graphs": ("ComputationalGraph", "computational_graph"),
     "interface": ("Cost", "Differentiator", "Estimate", "Prepared"),
     "operators": (
         "derivative",
@@ -133,6 +146,8 @@ _CONTENTS = {
         "vjp",
     ),
     "reporting.build": ("report",),
+    "reporting.graph_drawing": ("draw",),
+    "reporting.swell": ("draw_swell",),
     "tracing": ("Graph", "trace"),
     "validation": ("Validation", "validate"),
 }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -16,7 +19,9 @@ from diffkit.errors import DiffkitError, ParseError
 if TYPE_CHECKING:
     from diffkit.differentiation import Derivative
     from diffkit.expressions import Expression
+    from diffkit.graphs import ComputationalGraph
 
+UNWRITABLE = (errno.ENOSPC, errno.EFBIG, errno.EIO)
 _BETWEEN_VALUES = re.compile(r",(?=\s*[A-Za-z]\w*\s*=(?!=))")
 
 
@@ -31,6 +36,17 @@ class Failure(click.ClickException):
 
 class Commands(click.Group):
     """A group whose commands turn our errors, warnings and Ctrl-C into what a shell expects."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            # What is still in the buffer can go nowhere; the interpreter would try once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            click.echo(f"Error: the output cannot be written: {error.strerror}", err=True)
+            sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         with warnings.catch_warnings(record=True) as caught:
@@ -67,6 +83,8 @@ BACKEND = Name("backend", "diffkit.backends", "BACKENDS", "all")
 CHAPTER = Name("chapter", "diffkit.reporting.build", "CHAPTERS")
 NETWORK = Name("network", "diffkit.nn.zoo", "NETWORKS")
 PROBLEM = Name("problem", "diffkit.problems", "PROBLEMS")
+FAMILY = Name("family", "diffkit.problems.families", "FAMILIES")
+FORM = Name("form", "diffkit.comparison.forms", "FORMS", "multiplied out")
 
 _at = click.option(
     "--at",
@@ -175,6 +193,88 @@ def compare(
 
 
 @main.command()
+@click.argument("expression", required=False)
+@_at
+@click.option(
+    "--family",
+    type=FAMILY,
+    metavar="NAME",
+    help="Functions of growing size: logistic, speelpenning, sigmoids, order, mlp-depth, "
+    "mlp-width, helmholtz or determinant.",
+)
+@click.option("--sizes", metavar="N,N,...", help="Of the family's functions.")
+@click.option(
+    "--form",
+    "forms",
+    type=FORM,
+    multiple=True,
+    metavar="NAME",
+    help="Such as expanded, shared, tape; all by default.",
+)
+@click.option(
+    "--order",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    show_default=True,
+    help="Of the derivative of an expression in one variable.",
+)
+@click.option(
+    "--max-operations",
+    type=click.IntRange(min=1),
+    default=20_000,
+    show_default=True,
+    metavar="N",
+    help="Beyond so many a form is not written out.",
+)
+@click.option("--figure", metavar="FILE", help="Draw the growth too, to an SVG or PNG file.")
+@_json
+def swell(
+    expression: str | None,
+    at: tuple[str, ...],
+    family: str | None,
+    sizes: str | None,
+    forms: tuple[str, ...],
+    order: int,
+    max_operations: int,
+    figure: str | None,
+    as_json: bool,
+) -> None:
+    """Measure how large each form of a derivative is, what it costs and what it loses.
+
+    Of EXPRESSION at a point, or of a family of functions of growing size.
+    """
+    from diffkit.comparison import measure_swell
+
+    if (expression is None) == (family is None):
+        raise click.UsageError("Give either an expression or --family NAME.")
+    what: Any = family
+    arguments: tuple[Any, ...] = ()
+    if expression is not None:
+        if sizes is not None:
+            raise click.UsageError("An expression has one size; leave out --sizes.")
+        what, point = _function_and_point(expression, at)
+        arguments = (point if len(what.variables) > 1 else next(iter(point.values())),)
+    elif at or order != 1:
+        raise click.UsageError("A family has points and orders of its own.")
+    chosen = None if sizes is None else _sizes(sizes)
+    with _quiet():
+        result = measure_swell(
+            what,
+            *arguments,
+            sizes=chosen,
+            forms=forms or None,
+            order=order,
+            max_operations=max_operations,
+        )
+    if figure is not None:
+        from diffkit.reporting.swell import draw_swell
+
+        draw_swell(result, figure)
+    _show(result, as_json)
+
+
+@main.command()
 @_json
 def problems(as_json: bool) -> None:
     """List the named problems."""
@@ -206,6 +306,46 @@ def validate(network: str, as_json: bool) -> None:
     _show(result, as_json)
     if result.verdict != "agree":
         _fail(f"the backends do not agree on {case.name}: {result.verdict}")
+
+
+@main.command()
+@click.argument("expression", required=False)
+@_at
+@click.option("--network", type=NETWORK, metavar="NAME", help="Of a network, layer by layer.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("text", "dot", "mermaid", "json", "svg", "png")),
+    default="text",
+    show_default=True,
+)
+@click.option("--out", metavar="FILE", help="Write to a file; a PNG has to go to one.")
+def graph(
+    expression: str | None, at: tuple[str, ...], network: str | None, form: str, out: str | None
+) -> None:
+    """Show the computational graph, with values and adjoints.
+
+    Of EXPRESSION at a point, or of a network's loss.
+    """
+    from diffkit.graphs import computational_graph
+
+    if (expression is None) == (network is None):
+        raise click.UsageError("Give either an expression or --network NAME.")
+    if form == "png" and out is None:
+        raise click.UsageError("A picture goes to a file: give --out FILE.")
+    if network is not None:
+        from diffkit.nn.zoo import network as build
+
+        if at:
+            raise click.UsageError("A network has its own point; leave out --at.")
+        case = build(network)
+        found = computational_graph(case.loss, case.parameters, *case.data).collapsed()
+    else:
+        f, point = _function_and_point(str(expression), at)
+        argument = point if len(f.variables) > 1 else next(iter(point.values()))
+        with _quiet():
+            found = computational_graph(f, argument)
+    _show_graph(found, form, out)
 
 
 @main.command()
@@ -261,6 +401,13 @@ def _point(at: Iterable[str], variables: tuple[str, ...]) -> dict[str, float]:
     return point
 
 
+def _sizes(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not N,N,...", param_hint="--sizes") from None
+
+
 def _value(name: str, text: str) -> float:
     from diffkit.expressions import parse
 
@@ -278,6 +425,27 @@ def _show(result: Any, as_json: bool) -> None:
         click.echo(result.to_json())
     else:
         _print(str(result), result.__rich__)
+
+
+def _show_graph(graph: ComputationalGraph, form: str, out: str | None) -> None:
+    if form == "text" and out is None:
+        _print(str(graph), graph.__rich__)
+        return
+    if form in ("svg", "png"):
+        from diffkit.reporting.graph_drawing import drawn
+
+        content = drawn(graph, form)
+    else:
+        forms = {"dot": graph.to_dot, "mermaid": graph.to_mermaid, "json": graph.to_json}
+        content = forms.get(form, graph.__str__)().rstrip("\n").encode()
+    if out is None:
+        click.echo(content.decode())
+        return
+    try:
+        Path(out).write_bytes(content)
+    except OSError as error:
+        raise click.ClickException(f"{out} cannot be written: {error.strerror}") from error
+    click.echo(f"The graph is at {out}")
 
 
 def _print(text: str, rich: Callable[[], Any]) -> None:

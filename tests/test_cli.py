@@ -94,7 +94,9 @@ def test_help_imports_neither_numpy_nor_sympy_nor_matplotlib() -> None:
 
 
 def test_help_names_every_command_and_backend() -> None:
-    assert set(cli.main.commands) == {"differentiate", "compare", "validate", "report", "problems"}
+    assert set(cli.main.commands) == {
+        *("differentiate", "compare", "validate", "swell", "graph", "report", "problems")
+    }
     for name in cli.main.commands:
         assert run(name, "--help").exit_code == 0
     for backend in BACKENDS:
@@ -374,3 +376,67 @@ def test_report_writes_the_page_and_says_where(
     assert str(tmp_path / "index.html") in result.output
     assert calls == [(("round-off",), {"out": out, "quick": True, "jobs": 2})]
     assert opened == [(tmp_path / "index.html").as_uri()]
+
+
+# ------------------------------------------------------------------ swell
+
+
+def test_swell_measures_every_form_of_a_formula() -> None:
+    result = run("swell", "exp(x)*sin(x*y)", "--at", "x=1,y=2", "--json")
+    assert result.exit_code == 0
+    content = strict(result.output)
+    assert {row["form"] for row in content["rows"]} >= {"expanded", "shared", "tape"}
+    assert all(row["error_ulps"] < 10 for row in content["rows"])
+    third = run("swell", "sin(x)", "--at", "x=1", "--order", "3", "--form", "shared").output
+    assert third.splitlines()[-1].startswith("shared")
+
+
+def test_swell_measures_a_family(tmp_path: Path) -> None:
+    figure = str(tmp_path / "growth.svg")
+    arguments = ("--family", "logistic", "--sizes", "1,2,3", "--form", "multiplied out")
+    result = run("swell", *arguments, "--figure", figure, "--json")
+    assert [row["tree"] for row in strict(result.output)["rows"]] == [0, 2, 8]
+    assert Path(figure).read_text("utf-8").startswith("<?xml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "Give either an expression or --family NAME."),
+        (["x", "--family", "logistic"], 2, "Give either"),
+        (["x", "--at", "1", "--sizes", "1"], 2, "leave out --sizes"),
+        (["--family", "logistic", "--order", "2"], 2, "points and orders of its own"),
+        (["--family", "logistic", "--sizes", "1;2"], 2, "is not N,N,..."),
+        (["--family", "logistic", "--sizes", "0"], 1, "must be positive integers"),
+        (["--family", "no"], 2, "'no' is not one of logistic, speelpenning"),
+        (["x", "--at", "1", "--form", "no"], 2, "'no' is not one of multiplied out, expanded"),
+        (["x", "--at", "1", "--form", "tape", "--figure", "a.gif"], 1, "must end in .svg or .png"),
+    ],
+)
+def test_swell_refuses_what_makes_no_sense(arguments: list[str], code: int, message: str) -> None:
+    result = run("swell", *arguments)
+    assert result.exit_code == code
+    assert message in result.stderr
+
+
+# ------------------------------------------------------------------ the output
+
+
+@pytest.mark.parametrize("arguments", [["problems"], ["--help"], ["problems", "--json"]])
+def test_a_full_disk_is_a_plain_error(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "diffkit", *arguments]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr == "Error: the output cannot be written: No space left on device\n"
+
+
+def test_other_errors_of_the_system_are_not_taken_for_a_full_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*arguments: Any, **options: Any) -> Any:
+        raise PermissionError(13, "not yours")
+
+    monkeypatch.setattr("diffkit.comparison.compare", fail)
+    result = run("compare", "x", "--at", "1")
+    assert isinstance(result.exception, PermissionError)

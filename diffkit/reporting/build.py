@@ -7,17 +7,24 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 from diffkit.errors import InvalidInput
+from diffkit.reporting.figures import watched
 from diffkit.reporting.page import Chapter, render, stored_chapter
 
 # Every chapter in the order of reading: its name, and the module whose `chapter` makes it.
 CHAPTERS: Final[dict[str, str]] = {
     "round-off": "diffkit.reporting.chapters.round_off",
+    "finite-differences": "diffkit.reporting.chapters.finite_differences",
     "expression-swell": "diffkit.reporting.chapters.expression_swell",
+    "delta-recursion": "diffkit.reporting.chapters.delta_recursion",
+    "networks": "diffkit.reporting.chapters.networks",
+    "essays": "diffkit.reporting.chapters.essays",
+    "coverage": "diffkit.reporting.chapters.coverage",
 }
 
 
@@ -48,11 +55,11 @@ def report(
     try:
         for part in ("figures", "data"):
             (folder / part).mkdir(parents=True, exist_ok=True)
-        with _advance(names, progress) as advance:
+        with _shown(names, progress) as shown, watched(shown.figure):
             for chapter in _computed(names, quick, jobs):
                 for path, text in chapter.files().items():
                     _write(folder / path, text)
-                advance()
+                shown.chapter()
         page = folder / "index.html"
         _write(page, render(*_present(folder)))
     except OSError as error:
@@ -84,11 +91,23 @@ def _computed(names: Sequence[str], quick: bool, jobs: int) -> Iterable[Chapter]
     return results
 
 
+@dataclass(frozen=True)
+class _Progress:
+    """What is called when a figure has been drawn, and when a chapter is done."""
+
+    figure: Callable[[], Any]
+    chapter: Callable[[], Any]
+
+
 @contextmanager
-def _advance(names: Sequence[str], progress: bool | None) -> Iterator[Callable[[], Any]]:
-    """A progress bar on standard error, or nothing; what it yields moves it on to the next."""
+def _shown(names: Sequence[str], progress: bool | None) -> Iterator[_Progress]:
+    """A progress bar on standard error, or nothing.
+
+    It counts chapters, and names the one at work with the figures drawn so far; chapters that
+    are computed in other processes are done before they are seen here.
+    """
     if not (sys.stderr.isatty() if progress is None else progress):
-        yield lambda: None
+        yield _Progress(lambda: None, lambda: None)
         return
     from rich.console import Console
     from rich.progress import (
@@ -109,8 +128,20 @@ def _advance(names: Sequence[str], progress: bool | None) -> Iterator[Callable[[
     )
     waiting = iter([*names, "writing the page"])
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(next(waiting), total=len(names))
-        yield lambda: bar.update(task, advance=1, description=next(waiting))
+        current, figures = next(waiting), 0
+        task = bar.add_task(current, total=len(names))
+
+        def figure() -> None:
+            nonlocal figures
+            figures += 1
+            bar.update(task, description=f"{current}, {figures} figure{'s' * (figures > 1)} drawn")
+
+        def chapter() -> None:
+            nonlocal current, figures
+            current, figures = next(waiting), 0
+            bar.update(task, advance=1, description=current)
+
+        yield _Progress(figure, chapter)
 
 
 def _present(folder: Path) -> tuple[list[Chapter], list[str]]:

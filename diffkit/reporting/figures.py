@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, Final
 
@@ -62,6 +65,7 @@ class Curve:
         measured: drawn with markers; otherwise a dashed line, for what theory predicts.
         marker: the shape of the markers; by default the next one.
         every: draw every n-th marker only.
+        joined: whether a line joins the markers.
     """
 
     label: str
@@ -71,6 +75,7 @@ class Curve:
     measured: bool = True
     marker: str | None = None
     every: int = 1
+    joined: bool = True
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,7 @@ class Panel:
         marks: points to look at.
         log_x: whether x is logarithmic; otherwise it counts whole numbers.
         x_limits, y_limits: the ranges drawn; None leaves them to the curves.
+        columns: of the legend.
     """
 
     title: str
@@ -103,20 +109,30 @@ class Panel:
     marks: tuple[Mark, ...] = ()
     log_x: bool = True
     x_limits: tuple[float, float] | None = None
-    y_limits: tuple[float, float] | None = field(default=None)
+    y_limits: tuple[float, float] | None = None
+    columns: int = 2
+
+
+SIZE: Final = (4.8, 4.4)  # in inches
+_WATCHER: Final[ContextVar[Callable[[], Any]]] = ContextVar("watcher", default=lambda: None)
 
 
 def drawing(panel: Panel) -> str:
     """Return a panel as SVG: the same bytes for the same panel."""
-    return _written(panel, "svg").decode()
+    return sketch(partial(_draw, panel))
 
 
 def bitmap(panel: Panel) -> bytes:
     """Return the same picture as PNG."""
-    return _written(panel, "png")
+    return _written(partial(_draw, panel), SIZE, "png")
 
 
-def _written(panel: Panel, kind: str) -> bytes:
+def sketch(draw: Callable[[Axes], None], size: tuple[float, float] = SIZE) -> str:
+    """Return as SVG, in the style of all figures, what a function draws on a pair of axes."""
+    return _written(draw, size, "svg").decode()
+
+
+def _written(draw: Callable[[Axes], None], size: tuple[float, float], kind: str) -> bytes:
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -124,13 +140,24 @@ def _written(panel: Panel, kind: str) -> bytes:
     style: dict[Any, Any] = {**mpl.rcParamsDefault, **_STYLE}
     style.pop("backend")
     with mpl.rc_context(style):
-        figure = Figure(figsize=(4.8, 4.4), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
-        _draw(panel, figure.subplots())
+        draw(figure.subplots())
         file = io.BytesIO()
         metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
         figure.savefig(file, format=kind, dpi=150, metadata=metadata)
+    _WATCHER.get()()
     return file.getvalue()
+
+
+@contextmanager
+def watched(drawn: Callable[[], Any]) -> Iterator[None]:
+    """Call a function after each figure that is drawn inside the context."""
+    token = _WATCHER.set(drawn)
+    try:
+        yield
+    finally:
+        _WATCHER.reset(token)
 
 
 def _draw(panel: Panel, ax: Axes) -> None:
@@ -154,11 +181,22 @@ def _draw(panel: Panel, ax: Axes) -> None:
         ax.set_xlim(panel.x_limits)
     if panel.y_limits:
         ax.set_ylim(panel.y_limits)
+    _number_short_axis(ax)
     handles, labels = ax.get_legend_handles_labels()
     ax.legend(
         handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.16),
-        ncols=2 if len(labels) > 1 else 1, columnspacing=1.2, handlelength=2.4,
+        ncols=min(panel.columns, len(labels)) or 1, columnspacing=1.2, handlelength=2.4,
     )  # fmt: skip
+
+
+def _number_short_axis(ax: Axes) -> None:
+    """Where the y axis spans less than two decades, number it at 1, 2 and 5 of each."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    low, high = ax.get_ylim()
+    if high < 100 * low:
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _draw_curves(panel: Panel, ax: Axes) -> None:
@@ -168,6 +206,8 @@ def _draw_curves(panel: Panel, ax: Axes) -> None:
         style: dict[str, Any] = {"color": COLOURS[name], "label": curve.label or None}
         if curve.measured:
             style |= {"marker": curve.marker or next(markers), "markevery": curve.every}
+            style |= {} if curve.joined else {"linestyle": "none"}
         else:
-            style |= {"linestyle": (0, (5, 2)), "linewidth": 1.6, "zorder": 4}
+            style |= {"linestyle": (0, (5, 2)), "linewidth": 1.6}
+            style |= {"zorder": 4 if curve.label else 1.5}  # a fit goes below what it fits
         ax.plot(curve.x, curve.y, **style)

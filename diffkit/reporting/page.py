@@ -72,16 +72,23 @@ class Section:
     Attributes:
         title: a heading.
         text: paragraphs.
-        picture: the figure.
+        picture: the figure; None if the table says it all.
         shown: the table beside it.
         data: every number behind the figure, for the CSV file.
+        timed: whether it holds timings, which differ from one run to the next.
     """
 
     title: str
     text: tuple[str, ...]
-    picture: Picture
+    picture: Picture | None
     shown: Table
     data: Table
+    timed: bool = False
+
+    @property
+    def name(self) -> str:
+        """What its heading is called in links."""
+        return self.picture.name if self.picture else self.data.name
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,7 @@ class Chapter:
 
     def files(self) -> dict[str, str]:
         """Return the text of each file of the chapter, by its path below the report."""
-        pictures = [s.picture for s in self.sections]
+        pictures = [s.picture for s in self.sections if s.picture]
         files = {
             path: svg
             for picture in pictures
@@ -117,8 +124,8 @@ class Chapter:
         """Return the chapter as JSON; the drawings stay in their own files."""
         content = asdict(self)
         for section in content["sections"]:
-            picture = section["picture"]
-            picture["panels"] = [title for title, _ in picture["panels"]]
+            if picture := section["picture"]:
+                picture["panels"] = [title for title, _ in picture["panels"]]
         return json.dumps({"format": FORMAT, **content}, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -144,9 +151,10 @@ def stored_chapter(text: str, read: Callable[[str], str]) -> Chapter:
         Section(
             title=s["title"],
             text=tuple(s["text"]),
-            picture=_picture(s["picture"], read),
+            picture=_picture(s["picture"], read) if s["picture"] else None,
             shown=_table(s["shown"]),
             data=_table(s["data"]),
+            timed=s.get("timed", False),
         )
         for s in content.pop("sections")
     )

@@ -1,40 +1,75 @@
-"""Chapter `expression-swell`: how large a derivative is, written out and shared."""
+"""Chapter `expression-swell`: how large a derivative is in each form, what it costs and loses."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, Final
 
-import numpy as np
-
 from diffkit.backends.symbolic import Symbolic
-from diffkit.measures import expression_size
-from diffkit.operators import derivative, gradient, prepare
+from diffkit.comparison.forms import FORMS, MULTIPLIED_OUT
+from diffkit.comparison.swell import COUNTS, TIMES, Size, Swell, measure_swell
 from diffkit.problems import logistic_map
-from diffkit.reporting.figures import Curve, Panel, drawing
-from diffkit.reporting.page import Chapter, Picture, Section, Table, command, formatted, scientific
-from diffkit.tracing import trace
+from diffkit.problems.families import FAMILIES
+from diffkit.reporting.figures import Panel, drawing
+from diffkit.reporting.page import (
+    Cell,
+    Chapter,
+    Picture,
+    Section,
+    Table,
+    command,
+    formatted,
+    scientific,
+)
+from diffkit.reporting.swell import growth_label, swell_panel
 
 NAME: Final = "expression-swell"
-INPUTS: Final = 2
-WIDTH: Final = 3
-DEEPEST_PREDICTION: Final = 10
+WRITTEN_OUT: Final = 50_000  # operations that are foreseen, for the logistic map
+BUDGET: Final = 8_000  # of the other families
+ALL_DIGITS: Final = 2.0**52  # ulps
+EXACT: Final = 0.1  # ulps; a smaller error is drawn there
+SEEN: Final = ("logistic", "order", "mlp-depth", "mlp-width", "helmholtz", "determinant")
+DIGITS: Final = ("logistic", "order", "mlp-depth", "helmholtz")
+QUICK: Final = ("logistic", "order", "mlp-depth")
+TIMED: Final = ("logistic", "mlp-depth", "mlp-width")
 
 
 def chapter(quick: bool) -> Chapter:
     """Return the chapter, computed."""
+    swells = {name: _measured(name, quick) for name in (QUICK if quick else FAMILIES)}
+    logistic = swells["logistic"]
     return Chapter(
         NAME,
         "Expression swell",
         "A derivative written out as a formula grows far faster than the function. Kept with "
         "its shared parts shared, it grows in step with it, and so does reverse mode.",
         command(NAME, quick),
-        (_logistic(6 if quick else 8), _network(3 if quick else 5)),
+        (
+            _published(logistic),
+            _table_of_formulas(),
+            _families(swells),
+            _programs(swells),
+            _digits(swells),
+            _times(swells),
+        ),
     )
 
 
-# ---------------------------------------------------------------------- the logistic map
+def _measured(name: str, quick: bool) -> Swell:
+    logistic = name == "logistic"
+    family = FAMILIES[name]
+    return measure_swell(
+        name,
+        sizes=family.sizes[: 6 if logistic else 3] if quick else family.sizes,
+        forms=(MULTIPLIED_OUT, *FORMS) if logistic else FORMS,
+        points=1 if quick else 5,
+        max_operations=WRITTEN_OUT if logistic else BUDGET,
+        max_seconds=120.0,
+    )
+
+
+# ---------------------------------------------------------------------- the published example
 
 
 @dataclass(frozen=True)
@@ -46,10 +81,10 @@ class LogisticSize:
         function: `sympy.count_ops` of l_n.
         tree: the same of its derivative, as `sympy.diff` leaves it.
         expanded: the same, expanded to a polynomial.
-        dag: different subexpressions of the derivative.
-        compiled: operations after `sympy.cse`.
-        symbolic: operations of the symbolic backend's program.
-        tape: array operations recorded by the tape for value and derivative.
+        dag: different operations of the derivative written out.
+        compiled: operations after common subexpressions are shared.
+        symbolic: operations of the symbolic backend's shared form.
+        tape: operations of the tape's program for value and derivative.
     """
 
     n: int
@@ -62,77 +97,39 @@ class LogisticSize:
     tape: int
 
 
-def logistic_sizes(largest: int) -> list[LogisticSize]:
-    """Return the sizes for n = 1 to `largest`."""
+def logistic_sizes(swell: Swell) -> list[LogisticSize]:
+    """Return the sizes for each iterate that was written out."""
     import sympy
 
-    x = iterate = sympy.Symbol("x")
+    rows = {(row.form, row.size): row for row in swell.rows if row.refusal is None}
+    x = sympy.Symbol("x")
     sizes = []
-    for n in range(1, largest + 1):
-        slope = sympy.diff(iterate, x)
-        size = expression_size(slope)
-        sizes.append(
-            LogisticSize(
-                n,
-                int(sympy.count_ops(iterate)),
-                size.tree,
-                int(sympy.count_ops(sympy.expand(slope))),
-                size.dag,
-                size.compiled,
-                *_backend_operations(lambda t, n=n: logistic_map(t, n), derivative, 0.2),
-            )
-        )
-        iterate = 4 * iterate * (1 - iterate)
+    for n in sorted({size for form, size in rows if form == MULTIPLIED_OUT}):
+        closed, polynomial = rows["expanded", n], rows[MULTIPLIED_OUT, n]
+        counts = (closed.tree, polynomial.tree, closed.dag, closed.operations)
+        programs = (rows[form, n].operations for form in ("shared", "tape"))
+        function = int(sympy.count_ops(logistic_map(x, n)))
+        sizes.append(LogisticSize(n, function, *(int(c or 0) for c in (*counts, *programs))))
     return sizes
 
 
-def _backend_operations(
-    f: Callable[..., Any], operator: Callable[..., Any], x: Any
-) -> tuple[int, int]:
-    """The operations of one derivative by the symbolic backend, as a DAG, and by the tape."""
-    prepared = prepare(f, x, backend=Symbolic(form="shared"))
-    getattr(prepared, operator.__name__)(x)
-    symbolic = prepared.cost.operations
-    assert symbolic is not None
-    return symbolic, trace(lambda t: operator(f, t), x).operations
-
-
-def _logistic(largest: int) -> Section:
-    sizes = logistic_sizes(largest)
-    n = [s.n for s in sizes]
+def _published(swell: Swell) -> Section:
+    sizes = logistic_sizes(swell)
     last = sizes[-1]
-
-    def curve(label: str, name: str, colour: str) -> Curve:
-        return Curve(label, n, [getattr(s, name) or np.nan for s in sizes], colour)
-
-    panel = Panel(
-        "logistic map, l → 4 l (1 - l)",
-        "n, iterate of the logistic map",
-        "operations",
-        (
-            curve("lₙ' written out", "tree", "vermilion"),
-            curve("lₙ' expanded", "expanded", "orange"),
-            curve("lₙ itself, written out", "function", "black"),
-            curve("lₙ' after sympy.cse", "compiled", "purple"),
-            curve("lₙ' as a DAG, nodes", "dag", "green"),
-            curve("symbolic backend", "symbolic", "sky"),
-            curve("tape, with the value", "tape", "blue"),
-            Curve("7(n-1), published", n[1:], [7 * (k - 1) for k in n[1:]], "black",
-                  measured=False),
-        ),
-        log_x=False,
-        y_limits=(1, 2e4),
-    )  # fmt: skip
+    panels = (
+        swell_panel(swell, "tree", "The derivative of lₙ, written out"),
+        swell_panel(swell, "operations", "The same, as a program"),
+    )
     table = Table(
         "expression-swell-logistic",
-        "Operations by sympy.count_ops, and by the two backends' own programs. The columns for "
+        "Operations by sympy.count_ops, and of the two backends' own programs. The columns for "
         "lₙ, for lₙ' written out and expanded are those of Baydin et al. (2018), Table 1.",
         (
             "n",
             "lₙ written out",
             "lₙ' written out",
             "lₙ' expanded",
-            "DAG nodes",
+            "different ones",
             "after cse",
             "symbolic backend",
             "tape",
@@ -151,201 +148,279 @@ def _logistic(largest: int) -> Section:
             f"the symbolic backend needs {last.symbolic} operations and the tape {last.tape}, "
             "growing by the same number for each n (Laue 2019).",
         ),
-        Picture(
+        _picture(
             "expression-swell-logistic",
-            "Vermilion and orange, the formulas on paper, are nearly straight on this axis: "
-            "they grow by a factor for each n. The tape and the symbolic backend (blue) bend "
-            "over: they grow by a constant. Zero counts at n = 1 are left out.",
-            "Operation counts against n on a logarithmic axis. The written-out derivative rises "
-            f"exponentially to {last.tree}; DAG, symbolic backend and tape stay below 130.",
-            ((panel.title, drawing(panel)),),
+            panels,
+            "Left, operations when every derivative is written out. All but the first two are "
+            "never written out; the count says what they avoid. Right, operations in the programs "
+            "that run. Dashed lines and the legend give the growth fitted over the sizes shown, "
+            "with its 95 % confidence interval: a factor for each n, or the degree of a power.",
+            "Operation counts against n on logarithmic axes. Written out, the forms rise "
+            f"exponentially, the derivative to {last.tree}; as programs the shared form and the "
+            f"tape stay below {max(last.symbolic, last.tape) + 1}.",
         ),
         table,
-        Table(table.name, table.caption, ("n", *_names(LogisticSize)[1:]), table.rows),
+        Table(table.name, table.caption, tuple(LogisticSize.__annotations__), table.rows),
     )
 
 
-# ---------------------------------------------------------------------- a growing network
-
-
-@dataclass(frozen=True)
-class NetworkSize:
-    """Operations in the gradient of a tanh network by all its parameters.
-
-    Attributes:
-        depth: hidden layers.
-        parameters: how many there are.
-        predicted: operations of the gradient written out, by counting paths.
-        tree: the same, of what `sympy.diff` returns; None where it was not derived.
-        dag: operations with every subexpression computed once; None likewise.
-        symbolic: operations on numbers in the symbolic backend's program.
-        tape: array operations recorded by the tape, for value and gradient.
-    """
-
-    depth: int
-    parameters: int
-    predicted: int
-    tree: int | None
-    dag: int | None
-    symbolic: int
-    tape: int
-
-
-def network_sizes(deepest: int) -> list[NetworkSize]:
-    """Return the sizes for 1 to `DEEPEST_PREDICTION` layers, by SymPy up to `deepest`."""
-    return [_network_size(depth, depth <= deepest) for depth in range(1, DEEPEST_PREDICTION + 1)]
-
-
-def network_output(parameters: Any) -> Any:
-    """Return the output of a tanh network for the input (1, ..., 1)."""
-    h = np.ones(INPUTS)
-    for layer in parameters["hidden"]:
-        h = np.tanh(layer["W"] @ h + layer["b"])
-    return parameters["v"] @ h
-
-
-def _network_size(depth: int, derive: bool) -> NetworkSize:
-    generator = np.random.default_rng(0)
-    widths = [INPUTS, *[WIDTH] * depth]
-    parameters = {
-        "hidden": [
-            {"W": generator.normal(size=(WIDTH, n)), "b": generator.normal(size=WIDTH)}
-            for n in widths[:-1]
-        ],
-        "v": generator.normal(size=WIDTH),
-    }
-    tree, dag = _sympy_sizes(depth) if derive else (None, None)
-    return NetworkSize(
-        depth,
-        sum(WIDTH * n + WIDTH for n in widths[:-1]) + WIDTH,
-        predicted_tree(depth),
-        tree,
-        dag,
-        *_backend_operations(network_output, gradient, parameters),
-    )
-
-
-def predicted_tree(depth: int) -> int:
-    """Return the operations of the network's gradient, written out.
-
-    With t_d those of a neuron in layer d, its derivative by a parameter of its own takes those
-    of 1 - tanh² z and of the input the parameter meets; by a parameter further down, the sum
-    over the neurons between.
-    """
-    neuron, total, below, own = 0, 0, 0, 0
-    for layer in range(depth):
-        inputs = WIDTH if layer else INPUTS
-        before, neuron = neuron, inputs * (neuron + 2) + 1
-        slope = neuron + 3
-        through = WIDTH * total + own * (slope + 2) + below * (slope + 2 * WIDTH)
-        below, own = below + own, WIDTH * (inputs + 1)
-        total = through + inputs * (slope + 1 + before) + slope
-    return WIDTH * total + own + below * (2 * WIDTH - 1) + WIDTH * neuron
-
-
-def _sympy_sizes(depth: int) -> tuple[int, int]:
-    import sympy
-
-    h: list[Any] = list(sympy.symbols(f"x:{INPUTS}"))
-    parameters: list[Any] = []
-    for layer in range(depth):
-        weights = [sympy.symbols(f"w{layer}_{i}_:{len(h)}") for i in range(WIDTH)]
-        biases = sympy.symbols(f"b{layer}_:{WIDTH}")
-        parameters += [w for row in weights for w in row] + list(biases)
-        h = [
-            sympy.tanh(sum(w * value for w, value in zip(row, h, strict=True)) + b)
-            for row, b in zip(weights, biases, strict=True)
-        ]
-    outputs = sympy.symbols(f"v:{WIDTH}")
-    value = sum(v * neuron for v, neuron in zip(outputs, h, strict=True))
-    return _unfolded([sympy.diff(value, p) for p in (*parameters, *outputs)])
-
-
-def _unfolded(expressions: Sequence[Any]) -> tuple[int, int]:
-    """Operations written out, and with every subexpression once; counted without unfolding."""
-    trees: dict[Any, int] = {}
-
-    def tree(e: Any) -> int:
-        if e not in trees:
-            trees[e] = _operations(e) + sum(tree(a) for a in e.args)
-        return trees[e]
-
-    total = sum(tree(e) for e in expressions)
-    return total, sum(_operations(e) for e in trees)
-
-
-def _operations(e: Any) -> int:
-    """Binary operations and function calls at the root of an expression."""
-    return len(e.args) - 1 if e.is_Add or e.is_Mul else int(bool(e.args))
-
-
-def _network(deepest: int) -> Section:
-    sizes = network_sizes(deepest)
-    derived = [s for s in sizes if s.tree is not None]
-    last = derived[-1]
-    depths = [s.depth for s in sizes]
-    panel = Panel(
-        f"tanh network, {INPUTS} inputs, {WIDTH} neurons a layer",
-        "hidden layers",
-        "operations of the whole gradient",
-        (
-            Curve("written out (SymPy)", [s.depth for s in derived],
-                  [float(s.tree or 0) for s in derived], "vermilion"),
-            Curve("written out, predicted", depths, [s.predicted for s in sizes], "black",
-                  measured=False),
-            Curve("as a DAG (SymPy)", [s.depth for s in derived],
-                  [float(s.dag or 0) for s in derived], "green"),
-            Curve("symbolic backend", depths, [s.symbolic for s in sizes], "sky"),
-            Curve("tape, array operations", depths, [s.tape for s in sizes], "blue"),
-        ),
-        log_x=False,
-        y_limits=(1, 1e10),
-    )  # fmt: skip
+def _table_of_formulas() -> Section:
+    rows = tuple(_formulas(n) for n in range(1, 5))
     table = Table(
-        "expression-swell-network",
-        "Operations of the gradient by all parameters. Beyond the depth that SymPy derived, "
-        "the written-out size is predicted by counting paths.",
-        (
-            "hidden layers",
-            "parameters",
-            "written out, predicted",
-            "written out",
-            "as a DAG",
-            "symbolic backend",
-            "tape",
-        ),
-        tuple(astuple(s) for s in sizes),
+        "expression-swell-formulas",
+        "lₙ factored, its derivative as the product rule leaves it, and simplified "
+        "(simplify='full', the common factor taken out), as the symbolic backend gives them; after "
+        "Baydin et al. (2018), Table 1.",
+        ("n", "lₙ", "lₙ' written out", "lₙ' simplified"),
+        rows,
     )
     return Section(
-        "A growing network",
+        "The formulas themselves",
         (
-            f"With {last.depth} hidden layers the gradient of this small network, written out, "
-            f"takes {formatted(last.tree)} operations; with {DEEPEST_PREDICTION} it would take "
-            f"{scientific(sizes[-1].predicted)}. Every path from the output to a parameter "
-            "appears in full, and the number of paths is multiplied by the width with each layer.",
-            "SymPy's own result shares its parts in memory, and so is far smaller, though "
-            "larger than it need be: it differentiates by one parameter after the other. "
-            "Derived in reverse, as the symbolic backend and the tape do, each further layer "
-            f"adds the same number of operations: {sizes[-1].symbolic - sizes[-2].symbolic} on "
-            f"numbers, or {sizes[-1].tape - sizes[-2].tape} on arrays.",
+            "The simplified derivatives are those of the published table. Simplification finds "
+            "short forms for small polynomials; it costs more than the derivative, and for most "
+            "functions there is no short form to find.",
         ),
-        Picture(
-            "expression-swell-network",
-            "Written out, the gradient grows by a factor of four or more for each layer; "
-            "shared, it grows like the network. The dashed prediction goes through the measured "
-            "points exactly.",
-            "Operation counts against depth on a logarithmic axis. The written-out gradient "
-            f"climbs steeply to {scientific(sizes[-1].predicted)} at ten layers; the symbolic "
-            "backend and the tape stay nearly flat, below a thousand.",
-            ((panel.title, drawing(panel)),),
-        ),
+        None,
         table,
-        Table(table.name, table.caption, _names(NetworkSize), table.rows),
+        table,
     )
 
 
-def _names(kind: type) -> tuple[str, ...]:
-    return tuple(kind.__annotations__)
+def _formulas(n: int) -> tuple[Cell, ...]:
+    def f(x: Any) -> Any:
+        return logistic_map(x, n)
+
+    import sympy
+
+    def prepared(simplify: str) -> Any:
+        return Symbolic(form="expanded", simplify=simplify).prepare(f, 0.2)
+
+    factored = prepared("factor").function_expression
+    simplified = sympy.factor_terms(prepared("full").expression)
+    expressions = (factored, prepared("none").expression, simplified)
+    return (n, *(str(e).replace("**", "^") for e in expressions))
+
+
+# ---------------------------------------------------------------------- the families
+
+
+def _families(swells: dict[str, Swell]) -> Section:
+    panels = [swell_panel(swells[name], "tree", _title(name)) for name in SEEN if name in swells]
+    deep = swells["mlp-depth"]
+    sizes, trees = deep.series("shared", "tree")
+    return Section(
+        "What written out would mean",
+        (
+            "With every layer the gradient of a network, written out, is "
+            "multiplied: each path from the output to a parameter appears in full. The network "
+            f"with {sizes[-1]} hidden layers of three neurons would take "
+            f"{scientific(trees[-1])} operations.",
+            "The counts of the forms that share are exact: operations are counted on the program, "
+            "each name standing for what it is defined by. The expanded form is written out "
+            "indeed, and stops where it exceeds its budget.",
+        ),
+        _picture(
+            "expression-swell-families",
+            panels,
+            "Operations when written out, by family, with the fitted growth and its 95 % "
+            "interval. The array form and the tape count operations on arrays, and so hardly see "
+            "the width of a network or the length of a vector. Counts of 0 are left out.",
+            "Six panels of operation counts on logarithmic axes. Depth, order and the logistic "
+            "map grow exponentially, width and the number of components as a power.",
+        ),
+        _growths(swells, "tree"),
+        _all_sizes(swells, "expression-swell-families", COUNTS),
+    )
+
+
+def _programs(swells: dict[str, Swell]) -> Section:
+    panels = [
+        swell_panel(swells[name], "operations", _title(name)) for name in SEEN if name in swells
+    ]
+    return Section(
+        "What is computed instead",
+        (
+            "With everything shared, the same derivatives grow like the functions: linear in "
+            "the depth, and no faster than the number of parameters in the width. Even the "
+            "expanded form runs as a program whose common subexpressions are shared; but they have "
+            "to be found again in the formula, and not all of them are.",
+            "Two swells remain, and they are no matter of writing: the determinant by minors "
+            "is itself a sum of n! products, and each order of derivative multiplies the work.",
+        ),
+        _picture(
+            "expression-swell-programs",
+            panels,
+            "Operations in the program that runs, by family, with the fitted growth and its 95 % "
+            "interval.",
+            "Six panels of operation counts on logarithmic axes. The shared form and the tape "
+            "grow as low powers with depth and width, exponentially with the order.",
+        ),
+        _growths(swells, "operations"),
+        _all_sizes(swells, "expression-swell-programs", ("operations", "lines", "bytes")),
+    )
+
+
+def _digits(swells: dict[str, Swell]) -> Section:
+    panels = [
+        swell_panel(
+            swells[name],
+            "error_ulps",
+            _title(name),
+            y_limits=(EXACT / 2, 1e18) if name == "logistic" else None,
+            floor=EXACT,
+        )
+        for name in DIGITS
+        if name in swells
+    ]
+    rows = [
+        (_title(name), form, row.size, row.error_ulps, row.worst_ulps)
+        for name in DIGITS
+        if name in swells
+        for form in swells[name].forms
+        for row in [_last_known(swells[name], form)]
+    ]
+    return Section(
+        "The digits that swell costs",
+        (
+            "The forms are equal on paper and not in floating point. " + _lost(swells["logistic"]),
+            "The expanded form loses less, and some: the formula of a higher derivative has large "
+            "terms of both signs. What the shared forms and the tape lose grows with the condition "
+            "of the function itself, and none of them loses much more than the others.",
+        ),
+        _picture(
+            "expression-swell-digits",
+            panels,
+            "Largest error of an entry in ulps against the certified truth, the median over the "
+            "points. Errors below a tenth of an ulp are drawn there; in the first panel, errors "
+            "beyond 10¹⁸ leave the picture.",
+            "Four panels of errors in ulps. The multiplied-out polynomial climbs steeply away "
+            "from the other forms, which stay together.",
+        ),
+        Table(
+            "expression-swell-digits-last",
+            "Error in ulps at the largest size of each form: median over the points, and worst.",
+            ("family", "form", "size", "median", "worst"),
+            tuple(rows),
+        ),
+        _all_sizes(swells, "expression-swell-digits", ("error_ulps", "worst_ulps")),
+    )
+
+
+def _lost(logistic: Swell) -> str:
+    """What multiplying out costs at the largest size where a digit is left."""
+    known = [r for r in logistic.of(MULTIPLIED_OUT) if r.error_ulps is not None]
+    some = [row for row in known if (row.error_ulps or 0.0) < ALL_DIGITS][-1]
+    shared = next(row for row in logistic.of("shared") if row.size == some.size)
+    lost, kept = scientific(some.error_ulps or 0.0), scientific(shared.error_ulps or 0.0)
+    text = (
+        f"Multiplied out to a sum of powers, the derivative of l{_subscript(some.size)} is wrong "
+        f"by {lost} ulps, where the program with shared parts is wrong by {kept}: its terms are "
+        "huge and cancel."
+    )
+    if some is known[-1]:
+        return text
+    return f"{text} From l{_subscript(some.size + 1)} on not one digit is right."
+
+
+def _times(swells: dict[str, Swell]) -> Section:
+    panels = [
+        swell_panel(swells[name], quantity, f"{_title(name)}: {title}")
+        for name in TIMED
+        if name in swells
+        for quantity, title in (("derive_seconds", "deriving"), ("call_seconds", "one call"))
+    ]
+    return Section(
+        "Seconds",
+        (
+            "Deriving is where forms that are written out cost most. A call takes what the "
+            "operations of the program take, and some microseconds for checking that the program "
+            "holds; operations on whole arrays hardly notice the width.",
+        ),
+        _picture(
+            "expression-swell-time",
+            panels,
+            "Timings: seconds to derive (tracing and writing the program), and microseconds of "
+            "one call of the derivative.",
+            "Six panels of times on logarithmic axes, for the logistic map and for networks by "
+            "depth and by width.",
+        ),
+        _last_times(swells),
+        _all_sizes(swells, "expression-swell-time", TIMES),
+        timed=True,
+    )
+
+
+# ---------------------------------------------------------------------- shared
+
+
+def _title(name: str) -> str:
+    titles = {
+        "logistic": "logistic map",
+        "order": "order of the derivative",
+        "mlp-depth": "tanh network by depth",
+        "mlp-width": "tanh network by width",
+        "helmholtz": "Helmholtz energy",
+        "determinant": "determinant by minors",
+        "sigmoids": "nested sigmoids",
+        "speelpenning": "product of n numbers",
+    }
+    return titles[name]
+
+
+def _last_known(swell: Swell, form: str) -> Size:
+    return [row for row in swell.of(form) if row.error_ulps is not None][-1]
+
+
+def _growths(swells: dict[str, Swell], quantity: str) -> Table:
+    """The fitted growth of every family and form."""
+    rows: list[tuple[Cell, ...]] = []
+    for name, swell in swells.items():
+        cells: list[Cell] = [_title(name)]
+        for form in FORMS:
+            fit = swell.growth(form, quantity)
+            cells.append("fewer than five sizes" if fit is None else growth_label(fit))
+        rows.append(tuple(cells))
+    return Table(
+        f"expression-swell-growth-{quantity}",
+        "Fitted growth with its 95 % confidence interval: the factor for each step of the size, "
+        "or the degree of a power; by least squares on relative residuals, chosen by the "
+        "corrected Akaike criterion. It describes the sizes measured and none beyond.",
+        ("family", *FORMS),
+        tuple(rows),
+    )
+
+
+def _last_times(swells: dict[str, Swell]) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for name, swell in swells.items():
+        for form in swell.forms:
+            row = [row for row in swell.of(form) if row.refusal is None][-1]
+            call = None if row.call_seconds is None else 1e6 * row.call_seconds
+            compiling = None if row.compile_seconds is None else 1e3 * row.compile_seconds
+            deriving = 1e3 * (row.derive_seconds or 0.0)
+            rows.append((_title(name), form, row.size, deriving, compiling, call))
+    return Table(
+        "expression-swell-time-last",
+        "Times at the largest size of each form: to derive, for Python to compile the program, "
+        "and of a call.",
+        ("family", "form", "size", "derive (ms)", "compile (ms)", "call (µs)"),
+        tuple(rows),
+    )
+
+
+def _all_sizes(swells: dict[str, Swell], name: str, quantities: Sequence[str]) -> Table:
+    rows: list[tuple[Cell, ...]] = [
+        (family, row.form, row.size, *(getattr(row, q) for q in quantities), row.refusal)
+        for family, swell in swells.items()
+        for row in swell.rows
+    ]
+    columns = ("family", "form", "size", *quantities, "refusal")
+    return Table(name, "Every form of every function.", columns, tuple(rows))
+
+
+def _picture(name: str, panels: Sequence[Panel], caption: str, alt: str) -> Picture:
+    return Picture(name, caption, alt, tuple((p.title, drawing(p)) for p in panels))
 
 
 def _subscript(n: int) -> str:
