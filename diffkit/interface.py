@@ -47,7 +47,7 @@ class Estimate:
     Attributes:
         value: the gradient (scalar `f`) or Jacobian, as the operator returns it.
         error: an estimate (not a bound) of the absolute error of each entry, in the same
-            structure; None where the method is exact up to rounding.
+            structure; None where the method makes none.
         evaluations: how many times `f` was called.
         status: `converged`, `noisy`, `kink`, `domain` or `unresolved` for each entry name.
         truncation: the part of the error that is due to steps that are not zero; None if unknown.

@@ -608,3 +608,42 @@ def test_a_prepared_function_inside_another_brings_its_guards_along(operator: st
     for x in (1.0, 2.0, -1.0, 3.0, -2.0):
         right = factor * (power + 1) * x**power if x > 0 else 0.0 if power == 1 else -5.0
         assert outer.gradient(x) == pytest.approx(right, rel=1e-14)
+
+
+# ---------------------------------------------------------------------- how far rounding goes
+
+
+@pytest.mark.parametrize(
+    ("f", "x", "exact"),
+    [
+        (lambda x: np.sin(x) / x, 1e-5, -3.3333333333e-6),
+        (lambda x: (1 - np.cos(x)) / x**2, 0.01, -8.3332777779e-4),
+        (lambda x: np.polyval([1.0, -6.0, 15.0, -20.0, 15.0, -6.0, 1.0], x), 0.99, -6e-10),
+    ],
+    ids=["sin(x)/x", "(1 - cos(x))/x^2", "(x - 1)^6 multiplied out"],
+)
+def test_an_estimate_tells_what_cancellation_took(f, x, exact):
+    estimate = dk.prepare(f, x).estimate(x)
+    assert estimate.status == {"x": "noisy"}
+    assert 0 < abs(estimate.value - exact) <= estimate.error + 1e-10 * abs(exact)
+    assert estimate.error <= 1e-3 * abs(exact)
+
+
+def test_an_estimate_of_a_well_conditioned_derivative_is_a_few_units_in_the_last_place():
+    estimate = dk.prepare(np.sin, 0.5).estimate(0.5)
+    assert estimate.status == {"x": "converged"}
+    assert abs(estimate.value - np.cos(0.5)) <= estimate.error <= 16 * np.finfo(float).eps
+
+
+def test_an_estimate_of_a_jacobian_names_and_nests_its_entries_like_that_of_differences():
+    def f(p):
+        return {"square": p["w"] ** 2, "wave": np.sin(p["v"])}
+
+    x = {"w": 2.0, "v": np.array([0.1, 0.2])}
+    by_tape, by_differences = (
+        dk.prepare(f, x, backend=backend).estimate(x) for backend in ("tape", "finite")
+    )
+    assert set(by_tape.status) == set(by_differences.status)
+    assert set(by_tape.status.values()) == {"converged"}
+    assert by_tape.error["wave"]["v"].shape == (2, 2)
+    assert by_tape.error["square"]["w"] > 0 == by_tape.error["square"]["v"][0]

@@ -463,3 +463,20 @@ def test_global_precision_is_left_as_it_was():
     truth.derivative(np.sin, 1.0)
     assert (flint.ctx.prec, mpmath.mp.prec) == (99, before)
     flint.ctx.default()
+
+
+def test_numbers_written_into_an_array_keep_their_truth():
+    def f(x):
+        y = np.zeros_like(x)
+        y[0] = x[0] ** 2
+        y[1:] = x[1:] * x[:-1]
+        y *= 2
+        y[-1] += x[0]
+        return np.sum(y**2)
+
+    a, b, c = 1.0, -2.0, 0.5
+    found = truth.gradient(f, np.array([a, b, c]))
+    last = 2 * b * c + a
+    expected = (16 * a**3 + 8 * a * b**2 + 2 * last, 8 * a**2 * b + 4 * c * last, 4 * b * last)
+    assert found.certified
+    assert [e.midpoint for e in found.enclosures] == list(expected)

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from diffkit.backends import BACKENDS
+from diffkit.backends.tape.rounding import rounding_budget
 from diffkit.display import Display, Displayed, short, to_json
 from diffkit.errors import DiffkitError
 from diffkit.operators import gradient, prepare
@@ -16,7 +17,6 @@ from diffkit.structure import Leaves, flatten
 from diffkit.target import Function
 from diffkit.tracing import trace
 from diffkit.tracing.fixed_indices import fixed_indices
-from diffkit.validation.rounding import rounding_budget
 
 ESTIMATE_MARGIN: Final = 3.0  # an error estimate is no bound
 TELLING: Final = 1e-3  # a tolerance above this part of the gradient settles nothing

@@ -17,6 +17,7 @@ import numpy as np
 from diffkit import truth
 from diffkit.backends.finite import FiniteDifference
 from diffkit.backends.tape import Tape
+from diffkit.backends.tape.rounding import MARGIN, rounding_budget
 from diffkit.errors import (
     DiffkitError,
     InvalidOutput,
@@ -31,7 +32,6 @@ from diffkit.tracing import Graph
 from diffkit.tracing.fixed_indices import fixed_indices
 from diffkit.tracing.graph import scalar_operations
 from diffkit.tracing.recording import record
-from diffkit.validation.rounding import MARGIN, rounding_budget
 
 EXACT_OPERATIONS: Final = 5_000_000  # scalar operations worth repeating in arbitrary precision
 DIFFERENCED: Final = 64  # entries that differences are asked about

@@ -25,6 +25,7 @@ from diffkit.backends.tape.once import (
     gradient_at_once,
     number_and_gradient,
 )
+from diffkit.backends.tape.rounding import estimated
 from diffkit.backends.tape.sparsity import (
     Compression,
     dense_blocks,
@@ -37,10 +38,11 @@ from diffkit.backends.tape.sparsity import (
 from diffkit.backends.tape.ties import Question, tied_nodes
 from diffkit.backends.tape.walk import pull_back
 from diffkit.errors import InvalidInput, NonFiniteDerivative, UnsupportedOperation
-from diffkit.interface import Cost, Differentiator, Prepared
+from diffkit.interface import Cost, Differentiator, Estimate, Prepared
 from diffkit.sparsity import Sparsity
 from diffkit.structure import Layout, Leaves, flatten, is_traced
 from diffkit.target import Function, Output, Point, Target, warn_of_reservation, with_x_first
+from diffkit.tracing.fixed_indices import fixed_indices
 from diffkit.tracing.graph import Graph, GuardFailed, same_value
 from diffkit.tracing.outside import OutsideState, outside_state
 from diffkit.tracing.recording import DataLayout, describe_data, is_nested, record, record_beside
@@ -242,6 +244,10 @@ class TapePrepared(Prepared):
         with self._keeping:
             others = [other for other in self._programs if other is not program]
             self._programs = [*others, program][-self.differentiator.programs :]
+
+    def _estimate(self, point: Point) -> Estimate:
+        value = self._public_derivative(point)
+        return estimated(fixed_indices(record(self.target, point)), value)
 
     @property
     def cost(self) -> Cost:

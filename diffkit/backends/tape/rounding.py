@@ -1,8 +1,8 @@
-"""What rounding alone may do to a gradient, measured on the recorded graph.
+"""What rounding alone may do to a derivative, measured on the recorded graph.
 
 Monte Carlo arithmetic (Parker, "Monte Carlo arithmetic", 1997; the random perturbation of
 Vignes' CESTAC): every value that is computed is changed at random by up to one eps of its
-dtype, and the gradient recomputed; adjoints are computed on other scales. Entries that depend on
+dtype, and the derivative recomputed; adjoints are computed on other scales. Entries that depend on
 cancelling terms scatter as much as those terms are uncertain, whatever formula a correct program
 uses for them.
 """
@@ -12,12 +12,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
 
+from diffkit.assembly import assembled, assembled_blocks, by_rows, derivative_name
 from diffkit.backends.tape.walk import pull_back
-from diffkit.structure import Array, Leaves
+from diffkit.interface import Estimate
+from diffkit.structure import Array, Leaves, flatten
+from diffkit.target import Output
 from diffkit.tracing.graph import Graph, Node
 
 RUNS: Final = 8
@@ -26,10 +30,11 @@ MARGIN: Final = 8.0  # times the scatter of a sample of 8: exceeded once in a mi
 
 @dataclass(frozen=True)
 class RoundingBudget:
-    """How far a correct gradient may be from the exact one, in one dtype.
+    """How far a correct derivative may be from the exact one, in one dtype.
 
     Attributes:
-        scatter: root mean square deviation of every entry, as leaves.
+        scatter: root mean square deviation of every entry: the leaves of a gradient, or the
+            blocks of a Jacobian row by row.
         growth: what summing along the longest axis in the least careful order adds.
     """
 
@@ -45,15 +50,15 @@ class RoundingBudget:
 
 
 def rounding_budget(graph: Graph, amplification: float = 1.0) -> RoundingBudget:
-    """Return how rounding scatters the gradient of a scalar function's graph.
+    """Return how rounding scatters the derivative of a recorded function.
 
     Args:
-        graph: recorded in the dtype in question.
-        amplification: eps of the gradient's own dtype over eps of the graph's.
+        graph: recorded in the dtype in question, its indices fixed.
+        amplification: eps of the derivative's own dtype over eps of the graph's.
     """
     generator = np.random.default_rng(0)
-    samples = [_perturbed_gradient(graph, generator, amplification) for _ in range(RUNS)]
-    rescaled = [_rescaled_gradient(graph, generator) for _ in range(RUNS)]
+    samples = [_perturbed(graph, generator, amplification) for _ in range(RUNS)]
+    rescaled = [_rescaled(graph, generator) for _ in range(RUNS)]
     longest = max((max(np.shape(node.value), default=1) for node in graph.nodes), default=1)
     return RoundingBudget(
         [
@@ -66,6 +71,47 @@ def rounding_budget(graph: Graph, amplification: float = 1.0) -> RoundingBudget:
     )
 
 
+def estimated(graph: Graph, derivative: Any) -> Estimate:
+    """Return a derivative with how far rounding may have taken it.
+
+    An entry is `noisy` where that is more than half the digits of the largest entry: terms cancel
+    that are no better known, and no formula in this dtype can tell.
+
+    Args:
+        graph: recorded at the point, its indices fixed.
+        derivative: the gradient or Jacobian there, in the user's structure.
+    """
+    output, x = graph.output_layout, graph.layout
+    _, leaves = flatten(derivative, "derivative")
+    eps = [float(np.finfo(leaf.dtype).eps) for leaf in leaves]
+    errors = rounding_budget(graph).allowed(leaves, eps)
+    largest = max((float(np.max(np.abs(leaf), initial=0.0)) for leaf in leaves), default=0.0)
+    noisy = [
+        bool(lost)
+        for error, unit in zip(errors, eps, strict=True)
+        for lost in np.ravel(error > np.sqrt(unit) * largest)
+    ]
+    width = max(len(x.leaves), 1)
+    blocks = [errors[i : i + width] for i in range(0, len(errors), width)]
+    whole = assembled(blocks[0], x) if output.is_scalar else assembled_blocks(blocks, output, x)
+    status = ("noisy" if lost else "converged" for lost in noisy)
+    return Estimate(derivative, whole[0], 0, dict(zip(_names(graph), status, strict=True)))
+
+
+def _names(graph: Graph) -> list[str]:
+    """The name of every entry, block by block."""
+    rows, columns = graph.output_layout, graph.layout
+    if rows.is_scalar:
+        return columns.entry_names()
+    return [
+        derivative_name(row.entry_name(i), column.entry_name(j))
+        for row in rows.leaves
+        for column in columns.leaves
+        for i in range(row.size)
+        for j in range(column.size)
+    ]
+
+
 def _scatter(samples: Array) -> Array:
     """Root mean square deviation over the runs; infinite where a run was not finite."""
     with np.errstate(all="ignore"):
@@ -73,7 +119,7 @@ def _scatter(samples: Array) -> Array:
     return np.where(np.isfinite(deviation), deviation, np.inf)
 
 
-def _perturbed_gradient(graph: Graph, generator: Any, amplification: float) -> Leaves:
+def _perturbed(graph: Graph, generator: Any, amplification: float) -> Leaves:
     values: list[Any] = [node.value for node in graph.nodes]
     uses = Counter(source.index for node in graph.nodes for source in node.inputs)
     shake = _Shake(generator, amplification)
@@ -87,21 +133,27 @@ def _perturbed_gradient(graph: Graph, generator: Any, amplification: float) -> L
                 exact = _unrounded(value, arguments)
                 _charge_arguments(node, value, values, uses, shake)
             values[node.index] = shake(value, np.where(exact, 0.0, np.abs(value)))
-        one = np.ones((), graph.output_layout.leaves[0].dtype)
-        return [np.asarray(leaf, np.longdouble) for leaf in pull_back(graph, values, [one])]
+        return _derivative(graph, values, 1.0)
 
 
-def _rescaled_gradient(graph: Graph, generator: Any) -> Leaves:
-    """The gradient by an adjoint that is not 1, divided by it: other digits are rounded away.
+def _rescaled(graph: Graph, generator: Any) -> Leaves:
+    """The derivative by adjoints that do not start at 1: other digits are rounded away.
 
     That shows what rounding does to adjoints, which may cancel where no value does.
     """
-    (output,) = graph.output_layout.leaves
-    scale = np.asarray(generator.uniform(1, 2), output.dtype)
     values: list[Any] = [node.value for node in graph.nodes]
     with np.errstate(all="ignore"):
-        adjoints = pull_back(graph, values, [scale])
-        return [np.asarray(leaf, np.longdouble) / scale.astype(np.longdouble) for leaf in adjoints]
+        return _derivative(graph, values, float(np.float16(generator.uniform(1, 2))))
+
+
+def _derivative(graph: Graph, values: list[Any], scale: float) -> Leaves:
+    """The blocks of the derivative, by adjoints that start at `scale`, an exact number."""
+
+    def pull(unit: Leaves) -> Leaves:
+        return pull_back(graph, values, [np.asarray(scale * u, u.dtype) for u in unit])
+
+    blocks = by_rows(Output(graph.output_layout, []), graph.layout, pull)
+    return [np.asarray(block, np.longdouble) / scale for block in chain(*blocks)]
 
 
 @dataclass(frozen=True)
