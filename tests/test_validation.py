@@ -545,3 +545,32 @@ def test_a_hostile_name_is_escaped_in_html() -> None:
     verdict = dk.validate(lambda p: p["<b>"] ** 2, {"<b>": 3.0}, {"<b>": 6.0})
     assert "<b>" not in verdict._repr_html_()
     assert "&lt;b&gt;" in verdict._repr_html_()
+
+
+@pytest.mark.parametrize("sure", [1.0, 6.0, 15.0])
+def test_the_usual_softmax_formula_is_right_however_sure_the_network_is(sure):
+    """p - y has the rounding of p, of which the loss's own derivative by the shift knows nothing."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20, 6)), rng.integers(4, size=20)
+    p = {"V": rng.normal(size=(6, 5)), "W": rng.normal(size=(5, 4))}
+
+    def logits(p):
+        return np.tanh(X @ p["V"]) @ p["W"] + sure * np.eye(4)[y]
+
+    def loss(p):
+        z = logits(p)
+        z = z - z.max(axis=1, keepdims=True)
+        return np.mean(np.log(np.sum(np.exp(z), axis=1)) - z[np.arange(20), y])
+
+    def by_hand(p):
+        z, h = logits(p), np.tanh(X @ p["V"])
+        e = np.exp(z - z.max(axis=1, keepdims=True))
+        delta = e / e.sum(axis=1, keepdims=True)
+        delta[np.arange(20), y] -= 1
+        delta /= 20
+        return {"V": X.T @ ((delta @ p["W"].T) * (1 - h**2)), "W": h.T @ delta}
+
+    assert dk.validate(loss, p, by_hand).verdict == "agree"
+    slightly_off = by_hand(p)
+    slightly_off["V"][2, 3] *= 1 + 1e-5
+    assert dk.validate(loss, p, slightly_off).verdict == "disagree"

@@ -2,15 +2,15 @@
 
 Monte Carlo arithmetic (Parker, "Monte Carlo arithmetic", 1997; the random perturbation of
 Vignes' CESTAC): every value that is computed is changed at random by up to one eps of its
-dtype, and the derivative recomputed; adjoints are computed on other scales. Entries that depend on
-cancelling terms scatter as much as those terms are uncertain, whatever formula a correct program
-uses for them.
+dtype, and the derivative recomputed. Entries that depend on cancelling terms scatter as much as
+those terms are uncertain. The errors of adjoints are followed beside them, each on its own, so
+that the result holds for whatever formula a correct program uses.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
@@ -18,11 +18,11 @@ from typing import Any, Final
 import numpy as np
 
 from diffkit.assembly import assembled, assembled_blocks, by_rows, derivative_name
-from diffkit.backends.tape.walk import pull_back
+from diffkit.backends.tape.walk import fitted, pull_back
 from diffkit.interface import Estimate
 from diffkit.structure import Array, Leaves, flatten
 from diffkit.target import Output
-from diffkit.tracing.graph import Graph, Node
+from diffkit.tracing.graph import Graph, Node, Primitive
 
 RUNS: Final = 8
 MARGIN: Final = 8.0  # times the scatter of a sample of 8: exceeded once in a million
@@ -58,13 +58,13 @@ def rounding_budget(graph: Graph, amplification: float = 1.0) -> RoundingBudget:
     """
     generator = np.random.default_rng(0)
     samples = [_perturbed(graph, generator, amplification) for _ in range(RUNS)]
-    rescaled = [_rescaled(graph, generator) for _ in range(RUNS)]
+    carried = [_carried(graph, generator) for _ in range(RUNS)]
     longest = max((max(np.shape(node.value), default=1) for node in graph.nodes), default=1)
     return RoundingBudget(
         [
             np.hypot(_scatter(np.stack(values)), amplification * _scatter(np.stack(adjoints)))
             for values, adjoints in zip(
-                zip(*samples, strict=True), zip(*rescaled, strict=True), strict=True
+                zip(*samples, strict=True), zip(*carried, strict=True), strict=True
             )
         ],
         max(1.0, float(np.sqrt(longest)) / 4),
@@ -133,27 +133,80 @@ def _perturbed(graph: Graph, generator: Any, amplification: float) -> Leaves:
                 exact = _unrounded(value, arguments)
                 _charge_arguments(node, value, values, uses, shake)
             values[node.index] = shake(value, np.where(exact, 0.0, np.abs(value)))
-        return _derivative(graph, values, 1.0)
+        return _by_units(graph, lambda unit: pull_back(graph, values, unit))
 
 
-def _rescaled(graph: Graph, generator: Any) -> Leaves:
-    """The derivative by adjoints that do not start at 1: other digits are rounded away.
-
-    That shows what rounding does to adjoints, which may cancel where no value does.
-    """
-    values: list[Any] = [node.value for node in graph.nodes]
-    with np.errstate(all="ignore"):
-        return _derivative(graph, values, float(np.float16(generator.uniform(1, 2))))
-
-
-def _derivative(graph: Graph, values: list[Any], scale: float) -> Leaves:
-    """The blocks of the derivative, by adjoints that start at `scale`, an exact number."""
-
-    def pull(unit: Leaves) -> Leaves:
-        return pull_back(graph, values, [np.asarray(scale * u, u.dtype) for u in unit])
-
+def _by_units(graph: Graph, pull: Callable[[Leaves], Leaves]) -> Leaves:
+    """The blocks of a derivative, or of its error, row by row."""
     blocks = by_rows(Output(graph.output_layout, []), graph.layout, pull)
-    return [np.asarray(block, np.longdouble) / scale for block in chain(*blocks)]
+    return [np.asarray(block, np.longdouble) for block in chain(*blocks)]
+
+
+def _carried(graph: Graph, generator: Any) -> Leaves:
+    """The rounding errors of adjoints, drawn at random, where they end up in the derivative."""
+    with np.errstate(all="ignore"):
+        return _by_units(graph, lambda unit: _Errors(graph, generator).pulled_back(unit))
+
+
+class _Errors:
+    """A reverse walk that follows the errors of adjoints beside the adjoints.
+
+    Errors that reach a value on several ways do not cancel here, though they may in this walk: a
+    correct program may leave out one of the ways, as one that takes the shift of a softmax for
+    constant does.
+    """
+
+    def __init__(self, graph: Graph, generator: np.random.Generator) -> None:
+        self.graph = graph
+        self.generator = generator
+        self.adjoints: dict[int, Any] = {}
+        self.sizes: dict[int, Any] = {}  # of all that was added up
+        self.errors: dict[int, Any] = {}
+
+    def pulled_back(self, cotangents: Leaves) -> Leaves:
+        """The errors of the adjoints of the inputs, given exact ones of the outputs."""
+        for node, cotangent in zip(self.graph.outputs, cotangents, strict=True):
+            if node.active:
+                self._add(node.index, cotangent, np.zeros_like(cotangent))
+                self.sizes[node.index] = np.zeros_like(cotangent)
+        for node in reversed(self.graph.nodes):
+            if node.primitive is not None and node.index in self.adjoints:
+                self._pass_on(node, node.primitive)
+        return [
+            self._error(node.index) if node.index in self.adjoints else np.zeros_like(node.value)
+            for node in self.graph.inputs
+        ]
+
+    def _pass_on(self, node: Node, primitive: Primitive) -> None:
+        error, g = self._error(node.index), self.adjoints.pop(node.index)
+        arguments = [source.value for source in node.inputs]
+        about = (node.value, arguments, node.static)
+        for position, (source, argument) in enumerate(zip(node.inputs, arguments, strict=True)):
+            adjoint = primitive.pull(position, g, *about) if source.active else None
+            if adjoint is not None:
+                carried = fitted(primitive.pull(position, error, *about), argument)
+                sign = self.generator.choice([-1, 1], np.shape(carried))
+                self._add(source.index, _finite(fitted(adjoint, argument)), _finite(sign * carried))
+
+    def _add(self, index: int, adjoint: Any, error: Any) -> None:
+        for table, term in (
+            (self.adjoints, adjoint),
+            (self.sizes, np.abs(adjoint)),
+            (self.errors, error),
+        ):
+            table[index] = table[index] + term if index in table else term
+
+    def _error(self, index: int) -> Any:
+        """The error of an adjoint, that of adding it up included."""
+        size = self.sizes.pop(index)
+        unit = np.finfo(size.dtype).eps
+        noise = unit * self.generator.uniform(-1, 1, np.shape(size)) * size
+        return (self.errors.pop(index) + noise).astype(size.dtype)
+
+
+def _finite(adjoint: Any) -> Any:
+    """An adjoint without what is infinite, where an infinite slope was not taken."""
+    return np.where(np.isfinite(adjoint), adjoint, np.zeros_like(adjoint))
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def all_adjoints(
             if type(adjoint) is not np.float64 or type(argument) is not np.float64:
                 if adjoint is None:
                     continue
-                adjoint = _fitted(adjoint, argument)
+                adjoint = fitted(adjoint, argument)
             place = source.index
             if adjoints[place] is None:
                 adjoints[place] = adjoint
@@ -167,8 +167,8 @@ def _live_adjoints(graph: Graph, values: list[Any], cotangents: Leaves, live: Le
             if adjoint is None:
                 continue
             flows = _flows(node, position, alive[node.index], adjoint, y, arguments)
-            adjoint = _fitted(np.where(flows, adjoint, 0.0), arguments[position])
-            add(source.index, adjoint, _fitted(1.0 * flows, arguments[position]) > 0)
+            adjoint = fitted(np.where(flows, adjoint, 0.0), arguments[position])
+            add(source.index, adjoint, fitted(1.0 * flows, arguments[position]) > 0)
         adjoints[node.index] = None
     return adjoints
 
@@ -185,7 +185,7 @@ def _flows(node: Node, position: int, live: Any, adjoint: Any, y: Any, arguments
     return np.broadcast_to(np.any(live), shape)
 
 
-def _fitted(adjoint: Any, argument: Any) -> Any:
+def fitted(adjoint: Any, argument: Any) -> Any:
     """The adjoint with broadcasting undone, in the dtype of the argument."""
     shape, target = adjoint.shape, argument.shape
     if shape != target:
