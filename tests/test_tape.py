@@ -8,6 +8,7 @@ import pickle
 import sys
 import threading
 import types
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -401,9 +402,29 @@ def changed_list() -> tuple[Any, Any, tuple[Any, ...]]:
     return f, lambda: layers.append(lambda x: 2.5 * x), ()
 
 
+def changed_deque() -> tuple[Any, Any, tuple[Any, ...]]:
+    rates = deque([2.0])
+    return lambda x: rates[0] * x, lambda: rates.__setitem__(0, 5.0), ()
+
+
 def refilled_array() -> tuple[Any, Any, tuple[Any, ...]]:
     rates = np.array([1.0, 1.0])
     return lambda x: np.sum(rates * x), lambda: rates.__setitem__(0, 4.0), ()
+
+
+def changed_attribute_by_getattr() -> tuple[Any, Any, tuple[Any, ...]]:
+    held = types.SimpleNamespace(rate=2.0)
+    return lambda x: getattr(held, "rate") * x, lambda: setattr(held, "rate", 5.0), ()  # noqa: B009
+
+
+def changed_attribute_by_vars() -> tuple[Any, Any, tuple[Any, ...]]:
+    held = types.SimpleNamespace(rate=2.0)
+    return lambda x: vars(held)["rate"] * x, lambda: setattr(held, "rate", 5.0), ()
+
+
+def changed_attribute_by_dict() -> tuple[Any, Any, tuple[Any, ...]]:
+    held = types.SimpleNamespace(rate=2.0)
+    return lambda x: held.__dict__["rate"] * x, lambda: setattr(held, "rate", 5.0), ()
 
 
 def captured_prepared_function() -> tuple[Any, Any, tuple[Any, ...]]:
@@ -424,14 +445,16 @@ def captured_prepared_function() -> tuple[Any, Any, tuple[Any, ...]]:
         changed_attribute_of_a_bound_method, changed_attribute_behind_a_property,
         changed_attribute_of_an_attribute, changed_attribute_of_a_datum, changed_module,
         changed_closure_of_a_datum, changed_closure_behind_functools, changed_defaults,
-        changed_dict, changed_list, refilled_array, captured_prepared_function,
+        changed_dict, changed_list, changed_deque, refilled_array, captured_prepared_function,
+        changed_attribute_by_getattr, changed_attribute_by_vars, changed_attribute_by_dict,
     ],
     ids=lambda case: case.__name__,
 )  # fmt: skip
-def test_a_change_outside_is_seen_at_the_next_call(case: Any) -> None:
+@pytest.mark.parametrize("calls", range(1, 7))  # after some, a quick check is made of them
+def test_a_change_outside_is_seen_at_the_next_call(case: Any, calls: int) -> None:
     f, change, data = case()
     prepared = dk.prepare(f, 1.0, *data)
-    before = prepared.derivative(1.0, *data)
+    before = [prepared.derivative(1.0, *data) for _ in range(calls)][-1]
     change()
     assert before in (1.0, 2.0, 4.0)
     assert prepared.derivative(1.0, *data) == 5.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from test_scenarios import vector
 from test_tape_programs import compiled
 
 import diffkit as dk
+from diffkit import nn
 from diffkit.backends.tape import assembly
 from diffkit.backends.tape.batching import batched
 from diffkit.backends.tape.dots import with_dots
@@ -282,6 +284,52 @@ def test_the_shift_of_a_softmax_costs_no_adjoint() -> None:
     assert "equal(" not in source
 
 
+def by_gathering(z: Any, labels: Any) -> Any:
+    shifted = z - np.max(z, axis=1, keepdims=True)
+    own = shifted[np.arange(len(labels)), labels]
+    return np.mean(np.log(np.sum(np.exp(shifted), axis=1)) - own)
+
+
+LABELS = np.array([0, 1, 2, 0, 1, 2, 0, 1])
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+@pytest.mark.parametrize(
+    ("loss", "data"),
+    [
+        (nn.SOFTMAX_CROSS_ENTROPY, (LABELS,)),
+        (nn.SOFTMAX_CROSS_ENTROPY, (np.eye(3)[LABELS],)),
+        (nn.SOFTMAX_CROSS_ENTROPY, (np.eye(3)[LABELS] / 2 + 0.1,)),
+        (nn.SOFTMAX_CROSS_ENTROPY, (LABELS, np.arange(8.0))),
+        (by_gathering, (LABELS,)),
+    ],
+)
+def test_the_shift_of_a_cross_entropy_costs_no_adjoint(loss: Any, data: Any, scale: float) -> None:
+    z = np.random.default_rng(4).normal(size=(8, 3)) * scale
+    prepared = dk.prepare(loss, z, *data)
+    walked = dk.value_and_gradient(loss, z, *data)
+    for _ in range(3):
+        value, gradient = prepared.value_and_gradient(z, *data)
+        assert value == pytest.approx(walked[0], rel=1e-14)
+        np.testing.assert_allclose(gradient, walked[1], rtol=1e-13, atol=1e-16)
+    assert "bitwise_or" not in prepared.source()  # which shares the adjoint of a maximum
+
+
+def test_a_shift_that_counts_keeps_its_adjoint() -> None:
+    def unlike(z: Any, labels: Any) -> Any:  # the terms of the sums, but not their factors
+        shifted = z - np.max(z, axis=1, keepdims=True)
+        own = shifted[np.arange(len(labels)), labels]
+        return np.sum(2 * np.log(np.sum(np.exp(shifted), axis=1)) - own)
+
+    z = np.random.default_rng(4).normal(size=(8, 3))
+    prepared = dk.prepare(unlike, z, LABELS)
+    walked = dk.gradient(unlike, z, LABELS)
+    for _ in range(3):
+        np.testing.assert_allclose(prepared.gradient(z, LABELS), walked, rtol=1e-13)
+    assert np.abs(np.sum(walked, axis=1)) == pytest.approx(0, abs=1e-14)
+    assert "bitwise_or" in prepared.source()
+
+
 def test_a_cancellation_that_is_none_is_left_to_the_walk() -> None:
     def f(x: Any) -> Any:
         s = np.sum(np.exp(x))
@@ -340,6 +388,64 @@ def test_a_tie_is_left_to_the_general_way(f: Any) -> None:
     prepared = compiled(f, np.array([1.0, -2.0, 3.0]))
     for x in (np.array([0.0, -2.0, 3.0]), np.zeros(3)):
         np.testing.assert_allclose(prepared.gradient(x), dk.gradient(f, x), rtol=1e-15)
+
+
+@pytest.mark.parametrize("larger", [np.maximum, np.minimum], ids=["maximum", "minimum"])
+def test_the_larger_of_a_value_and_itself_is_the_value(larger: Any) -> None:
+    agrees(lambda x: np.prod(larger(x, x)), np.array([1.0, -2.0, 3.0]), np.array([2.0, 5.0, 7.0]))
+
+
+# ---------------------------------------------------------------------- rules at hard points
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: np.sum(np.arctan2(x + 0.0, -1.0)),
+        lambda x: np.arctan2(np.sum(-x), -1.0) + x[0],
+        lambda x: np.sum(np.copysign(3.0, x + 0.0) * x),
+    ],
+    ids=["arctan2", "sum", "copysign"],
+)
+def test_the_sign_of_a_zero_is_kept_where_it_matters(f: Any) -> None:
+    prepared = compiled(f, np.array([1.0, -2.0]))
+    for x in (np.array([-0.0, -2.0]), np.array([0.0, -2.0]), np.array([2.0, -2.0])):
+        assert prepared.value(x) == f(x)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert prepared.value_and_gradient(x)[0] == f(x)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: np.sum(x * (0.5 * x > 0) - x),
+        lambda x: -np.sum(np.uint8(3) * x) * x[0],
+        lambda x: np.sum(np.uint8(200) * (np.uint8(2) * x)) * x[0],
+        lambda x: np.sum(-(np.bool_(True) * x)) * x[0],
+        lambda x: np.sum(np.float32(2.0) * (0.6 * x)) * x[0],
+    ],
+    ids=["mask", "negated", "scaled", "true", "single"],
+)
+def test_factors_of_other_kinds_count_as_numpy_has_them(f: Any) -> None:
+    agrees(f, np.array([1.0, -2.0, 3.0]), np.array([0.5, 2.0, -1.0]))
+
+
+def test_constant_factors_are_not_joined_where_they_underflow() -> None:
+    agrees(
+        lambda x: np.sum(2.0**-600 * (2.0**-500 * x)) * 2.0**90,
+        np.array([2.0**1000, 3.0 * 2.0**1000]),
+    )
+
+
+def test_a_sum_that_overflows_without_its_factor_is_left_to_the_walk() -> None:
+    def f(x: Any) -> Any:
+        return np.exp(-np.sum(1e-308 * (x * x)))
+
+    prepared = compiled(f, np.array([1.0, 2.0]))
+    x = np.array([1e154, 1e154])
+    assert prepared.value_and_gradient(x)[0] == pytest.approx(np.exp(-2.0), rel=1e-14)
+    np.testing.assert_allclose(prepared.gradient(x), dk.gradient(f, x), rtol=1e-14)
 
 
 # ---------------------------------------------------------------------- numbers

@@ -3,17 +3,20 @@
 Looked at are closure cells, globals, defaults, `functools.partial` and bound methods; the
 attributes that the code names, of the objects, classes and modules found; the members of
 lists, tuples, sets and dicts; the numbers of arrays; and all this again for every Python function
-found on the way. What a function gets at by other ways (an attribute named by a text, a
-file) counts as it was when the function was recorded.
+found on the way. What a function gets at by other ways (an attribute whose name is computed, a
+file) counts as it was when the function was recorded. So do libraries: NumPy and the standard
+library altogether, of diffkit itself the code and the defaults of its functions. The attributes
+of frozen dataclasses are looked at: `object.__setattr__` and `vars` reach them.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from types import CellType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
 import numpy as np
@@ -22,76 +25,44 @@ from diffkit.interface import Prepared
 from diffkit.structure import is_traced
 from diffkit.target import Function
 from diffkit.tracing.locations import is_internal
+from diffkit.tracing.watches import (
+    MISSING,
+    PLAIN,
+    Numbers,
+    Watch,
+    attribute,
+    in_cell,
+    in_function,
+    in_globals,
+    members,
+    quick_check,
+)
 
-MISSING: Final = object()
-_PLAIN: Final = (bool, int, float, complex, str, bytes, np.generic)
 _LIBRARIES: Final = sys.stdlib_module_names | {"numpy", "diffkit"}
+_BY_TEXT: Final = frozenset({"getattr", "attrgetter", "vars", "__dict__", "globals"})
 _ALWAYS_NAMED: Final = ("__call__", "__wrapped__", "pyfunc")
+WORTH_COMPILING: Final = 4  # checks, after which there will be more
+MOST_CHECKED_QUICKLY: Final = 5000  # places; to compile a check of more takes long
 
 
-@dataclass(frozen=True)
-class _Watch:
-    """A place outside a function, and what was found there: `look(*place)`."""
-
-    look: Callable[..., Any]
-    place: tuple[Any, ...]
-    found: Any
-
-
-@dataclass(frozen=True)
-class _Members:
-    """What a list, tuple, set, dict or object array held."""
-
-    entries: tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class _Numbers:
-    """What an array held; compared bit by bit."""
-
-    array: Any
-
-
-def _same(a: Any, b: Any) -> bool:
-    """Whether two findings are one object, or numbers, texts or members that are the same."""
-    if a is b:
-        return True
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, _Members):
-        return len(a.entries) == len(b.entries) and all(map(_same, a.entries, b.entries))
-    if isinstance(a, _Numbers):
-        return same_bytes(a.array, b.array)
-    return isinstance(a, _PLAIN) and repr(a) == repr(b)  # tells 0.0 from -0.0
-
-
-def same_bytes(a: Any, b: Any) -> bool:
-    """Whether two arrays are equal in shape, dtype and every bit."""
-    if a.shape != b.shape or a.dtype != b.dtype:
-        return False
-    if a.nbytes <= 4096:  # sooner than to compare entries
-        return bool(a.tobytes() == b.tobytes())
-    return bool(np.array_equal(_bits(a), _bits(b)))
-
-
-def _bits(array: Any) -> Any:
-    size = array.dtype.itemsize
-    return np.ascontiguousarray(array).reshape(-1).view(f"u{size}" if size in (2, 4, 8) else "u1")
-
-
-@dataclass(frozen=True)
 class OutsideState:
     """What a function refers to beyond its arguments, as it was when this was collected."""
 
-    watches: tuple[_Watch, ...]
+    def __init__(self, watches: tuple[Watch, ...]) -> None:
+        self.watches = watches
+        self._checks = 0
+        self._quick: Callable[[], bool] | None = None
 
     def holds(self) -> bool:
         """Whether a look at every place finds what it found then."""
-        for watch in self.watches:
-            found = watch.look(*watch.place)
-            if found is not watch.found and not _same(found, watch.found):
-                return False
-        return True
+        if self._quick is not None:
+            if self._quick():
+                return True
+        elif len(self.watches) <= MOST_CHECKED_QUICKLY:
+            self._checks += 1
+            if self._checks >= WORTH_COMPILING:
+                self._quick = quick_check(self.watches)
+        return all(watch.holds() for watch in self.watches)
 
 
 def outside_state(f: Function, *given: Any) -> OutsideState:
@@ -112,7 +83,7 @@ class _Walk:
         names: what the code of the functions found names.
     """
 
-    watches: list[_Watch] = field(default_factory=list)
+    watches: list[Watch] = field(default_factory=list)
     waiting: list[Any] = field(default_factory=list)
     objects: dict[int, Any] = field(default_factory=dict)
     names: dict[str, None] = field(default_factory=lambda: dict.fromkeys(_ALWAYS_NAMED))
@@ -135,23 +106,23 @@ class _Walk:
             for name in list(self.names):
                 if (key, name) not in self.looked_at:
                     self.looked_at.add((key, name))
-                    self._watch(_attribute, owner, name)
+                    self._watch(attribute, owner, name)
         return bool(self.waiting)
 
     def _watch(self, look: Callable[..., Any], *place: Any) -> None:
         found = look(*place)
         if found is not MISSING:
-            self.watches.append(_Watch(look, place, found))
+            self.watches.append(Watch(look, place, found))
             self.visit(found)
 
     def _enter(self, value: Any) -> None:
-        if value is None or isinstance(value, _PLAIN):
+        if value is None or isinstance(value, PLAIN):
             return
         if isinstance(value, FunctionType):
             self._enter_function(value)
         elif is_traced(value):
             self._watch(_node_of, value)
-        elif isinstance(value, (list, tuple, dict, set)):
+        elif isinstance(value, (list, tuple, dict, set, deque)):
             self._enter_members(value)
         elif isinstance(value, np.ndarray):
             self._enter_array(value)
@@ -172,61 +143,38 @@ class _Walk:
             return
         if _library(function):
             return
-        self._watch(getattr, function, "__code__")
-        self._watch(getattr, function, "__defaults__")
-        self._watch(getattr, function, "__kwdefaults__")
+        for part in ("__code__", "__defaults__", "__kwdefaults__"):
+            if _is_library(function.__module__):  # whose names may be patched, but not the code
+                self.visit(getattr(function, part))
+            else:
+                self._watch(in_function, function, part)
         self.objects[id(function)] = function
         for cell in function.__closure__ or ():
-            self._watch(_in_cell, cell)
-        for name in _named(function.__code__):
+            self._watch(in_cell, cell)
+        for name in _named(function.__code__, texts=not _is_library(function.__module__)):
             self.names[name] = None
-            self._watch(_in_globals, function.__globals__, name)
+            self._look_up_global(function.__globals__, name)
+
+    def _look_up_global(self, names: dict[str, Any], name: str) -> None:
+        if (id(names), name) not in self.looked_at:
+            self.looked_at.add((id(names), name))
+            self._watch(in_globals, names, name)
 
     def _enter_members(self, container: Any) -> None:
-        self.watches.append(_Watch(_members, (container,), _members(container)))
-        self.waiting += _members(container).entries
+        held = members(container)
+        if type(container) is not tuple:  # which holds the same for ever
+            self.watches.append(Watch(members, (container,), held))
+        self.waiting += held.entries
 
     def _enter_array(self, array: Any) -> None:
         if array.dtype == object:
             self._enter_members(array)
         else:
-            self.watches.append(_Watch(_Numbers, (array,), _Numbers(array.copy())))
-
-
-def _in_cell(cell: CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # the cell is still empty
-        return MISSING
+            self.watches.append(Watch(Numbers, (array,), Numbers(array.copy())))
 
 
 def _node_of(traced: Any) -> Any:
     return MISSING if traced._recorder.closed else traced.node
-
-
-def _in_globals(names: dict[str, Any], name: str) -> Any:
-    return names.get(name, MISSING)
-
-
-def _members(container: Any) -> _Members:
-    if isinstance(container, dict):
-        return _Members((*container, *container.values()))
-    return _Members(tuple(container.flat if isinstance(container, np.ndarray) else container))
-
-
-def _attribute(owner: Any, name: str) -> Any:
-    """What `owner.name` would find, without running a property or `__getattr__`."""
-    own = getattr(owner, "__dict__", {})
-    if name in own:
-        return own[name]
-    for kind in (owner if isinstance(owner, type) else type(owner)).__mro__:
-        if name not in vars(kind) or kind.__module__ == "builtins":
-            continue
-        value = vars(kind)[name]
-        if isinstance(value, MemberDescriptorType) and not isinstance(owner, type):
-            return getattr(owner, name, MISSING)
-        return value
-    return MISSING
 
 
 def _has_attributes(value: Any) -> bool:
@@ -246,9 +194,24 @@ def _is_library(module: str | None) -> bool:
     return (module or "").partition(".")[0] in _LIBRARIES
 
 
-def _named(code: CodeType) -> Iterator[str]:
-    """The globals and attributes that a function's code names, inner functions included."""
+def _named(code: CodeType, texts: bool) -> Iterator[str]:
+    """The globals and attributes that a function's code names, inner functions included.
+
+    Args:
+        code: of the function.
+        texts: whether a text counts as a name where the code has a way to look one up.
+    """
     yield from code.co_names
+    if texts and not _BY_TEXT.isdisjoint(code.co_names):
+        yield from filter(str.isidentifier, _texts(code.co_consts))
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _named(constant)
+            yield from _named(constant, texts)
+
+
+def _texts(constants: Iterable[Any]) -> Iterator[str]:
+    for constant in constants:
+        if isinstance(constant, str):
+            yield constant
+        elif isinstance(constant, tuple):
+            yield from _texts(constant)

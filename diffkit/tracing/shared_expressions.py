@@ -50,7 +50,7 @@ class Shared:
         Raises:
             ExpressionTooLarge: the program exceeds its budget.
         """
-        if not expression.args:
+        if not expression.args or expression.is_number:
             return expression
         if expression.is_Mul and len(expression.args) > LONGEST_PRODUCT:
             half = len(expression.args) // 2

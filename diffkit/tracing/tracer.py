@@ -22,12 +22,12 @@ from diffkit.tracing.dispatch import call_function, call_ufunc
 from diffkit.tracing.exits import Exits, settle, settled
 from diffkit.tracing.graph import Guard, Node, Primitive
 from diffkit.tracing.locations import user_place
-from diffkit.tracing.outside import same_bytes
 from diffkit.tracing.primitives import gathering
 from diffkit.tracing.primitives import shapes as rows
 from diffkit.tracing.primitives.complex_pairs import COMPLEX
 from diffkit.tracing.quick import QuickOperators, called, item, reduced
 from diffkit.tracing.refusals import refuse, running
+from diffkit.tracing.watches import same_bytes
 
 
 class Trace:
@@ -36,6 +36,7 @@ class Trace:
     Attributes:
         kept: whether the recording outlives the call: then the user's lines are noted, and the
             outcomes that the function depended on.
+        located: whether the user's lines are noted.
         level: grows from outer to inner traces, in whichever thread they run.
         nodes: what has been recorded so far, in order.
         guards: the outcomes the function depended on so far.
@@ -46,7 +47,7 @@ class Trace:
     _levels: ClassVar[Iterator[int]] = itertools.count()
 
     def __init__(self, kept: bool = True) -> None:
-        self.kept = kept
+        self.kept = self.located = kept
         self.nodes: list[Node] = []
         self.guards: list[Guard] = []
         self.refusal: DiffkitError | None = None
@@ -149,7 +150,7 @@ class Trace:
             floating = type(value) is np.float64 or _kind(value) == "f"
             flows = floating and primitive.differentiable
         node = Node(primitive, inputs, static, value, flows, depends)
-        if self.kept:
+        if self.located:
             node.place = user_place()
         return Traced(self, self._add(node))
 

@@ -75,11 +75,13 @@ class Batching:
             members[group[0]] = group
         waiting_for: dict[int, set[int]] = {n: set() for n in members}
         after: dict[int, list[int]] = {n: [] for n in members}
-        for position, step in self.plan.enumerated():
+        for here, step in zip(node, self.plan.steps, strict=True):
+            waiting = waiting_for[here]
             for i in step.inputs:
-                if node[i] != node[position] and node[i] not in waiting_for[node[position]]:
-                    waiting_for[node[position]].add(node[i])
-                    after[node[i]].append(node[position])
+                there = node[i]
+                if there != here and there not in waiting:
+                    waiting.add(there)
+                    after[there].append(here)
         count = {n: len(waiting) for n, waiting in waiting_for.items()}
         ready = [n for n, waiting in count.items() if waiting == 0]
         heapq.heapify(ready)
@@ -96,14 +98,13 @@ class Batching:
     # ------------------------------------------------------------------ writing steps
 
     def _add(self, step: Step) -> int:
-        key = step_key(step)
-        known = None if key is None else self.seen.get(key)
-        if known is not None:
-            return known
-        self.steps.append(step)
+        key, position = step_key(step), len(self.steps)
         if key is not None:
-            self.seen[key] = len(self.steps) - 1
-        return len(self.steps) - 1
+            known = self.seen.setdefault(key, position)
+            if known != position:
+                return known
+        self.steps.append(step)
+        return position
 
     def apply(self, like: Step, name: str, *inputs: int, **static: Any) -> int:
         primitive = PRIMITIVES[name]
@@ -131,7 +132,9 @@ class Batching:
         if step.primitive is TOTAL:
             self.place[old] = self._total(step)
         else:
-            self.place[old] = self._add(step.on(tuple(map(self._at, step.inputs))))
+            place = self.place
+            inputs = [place[i] if i in place else self._at(i) for i in step.inputs]
+            place[old] = self._add(step.on(tuple(inputs)))
 
     # ------------------------------------------------------------------ groups
 

@@ -6,6 +6,7 @@ cancels. Long sums are left to NumPy, which adds by pairs, and so is what leads 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -32,9 +33,12 @@ class _Dots:
         self.uses = plan.uses()
         self.steps: list[Step] = []
         self.place: dict[int, int] = {}
+        self.finite: set[int] = set()  # totals whose terms, scaled one by one, were smaller
 
     def run(self) -> Plan:
         found = False
+        if not any(map(self._sums_all, self.plan.steps)):
+            return self.plan
         for position, step in self.plan.enumerated():
             if position not in self.fixed and self._sums_all(step):
                 total = self._total(step, step.inputs[0])
@@ -43,7 +47,10 @@ class _Dots:
                     continue
             self.steps.append(step.on(tuple([self.place[i] for i in step.inputs])))
             self.place[position] = len(self.steps) - 1
-        return self.plan.moved(self.steps, self.place).needed() if found else self.plan
+        if not found:
+            return self.plan
+        moved = self.plan.moved(self.steps, self.place)
+        return replace(moved, finite=moved.finite | self.finite).needed()
 
     def _sums_all(self, step: Step) -> bool:
         if step.primitive is None or step.primitive.name != "sum":
@@ -69,6 +76,7 @@ class _Dots:
                     total = self._total(like, step.inputs[1 - k])
                     if total is None:
                         return None
+                    self.finite.add(total)
                     return self._apply(like, "multiply", self.place[step.inputs[k]], total)
             return self._dot(like, *step.inputs)
         if step.primitive.name == "add" and all(map(self._never_negative, step.inputs)):

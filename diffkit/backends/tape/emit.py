@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from diffkit.backends.tape.lines import SPECIAL
 from diffkit.backends.tape.lives import Lives, is_simple_ufunc
 from diffkit.backends.tape.plan import Plan, Step
 from diffkit.backends.tape.scalars import expression, is_number, plain
@@ -61,6 +62,7 @@ class Emitter:
 
     def body(self) -> list[str]:
         """The lines that compute every value; a guard that fails returns None."""
+        guards, ties = self.plan.guards, self.plan.ties
         for position, step in self.plan.enumerated():
             if step.primitive is None:
                 if step.constant:
@@ -70,9 +72,9 @@ class Emitter:
             elif position not in self.lives.absorbed and not self._is_fixed_view(position, step):
                 self._emit(position, step)
             self._release(position, step.inputs)
-            for expected in self.plan.guards.get(position, ()):
+            for expected in guards.get(position, ()):
                 self._guard(position, expected)
-            if position in self.plan.ties:
+            if position in ties:
                 self.lines.append(f"if v{position}: return None  # a tie")
         return self.lines
 
@@ -199,6 +201,8 @@ class Emitter:
 
     def _release(self, position: int, inputs: tuple[int, ...]) -> None:
         """Let go of the memory that nothing reads from here on."""
+        if not self._storage:
+            return
         for owner in {self.lives.owner[i] for i in (position, *inputs)}:
             if self.lives.last[owner] <= position and owner in self._storage:
                 storage = self._storage.pop(owner)
@@ -207,8 +211,6 @@ class Emitter:
     # ------------------------------------------------------------------ one line per operation
 
     def _emit(self, position: int, step: Step) -> None:
-        from diffkit.backends.tape.lines import SPECIAL
-
         assert step.primitive is not None
         if self._emit_number(position, step):
             return
@@ -221,9 +223,9 @@ class Emitter:
     def _emit_number(self, position: int, step: Step) -> bool:
         """Write an operation on single numbers as an expression, if Python has it."""
         assert step.primitive is not None
-        values = [self.value(i) for i in step.inputs]
         if not self.doubles:
             return False
+        values = [self.plan.steps[i].value for i in step.inputs]
         exact = position in self.exact
         names = [f"v{i}" for i in step.inputs]
         found = expression(step.primitive.name, step.static, names, values, step.value, exact)

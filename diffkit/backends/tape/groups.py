@@ -33,9 +33,13 @@ class _Grouping:
         self.plan = plan
         self.fixed = plan.leading_to_guards()
         self.roles: dict[int, Any] = {}
+        self.kinds = [
+            (_kind(step.value), step.primitive.name if step.primitive else None)
+            for step in plan.steps
+        ]
         for position, step in plan.enumerated():
             if step.primitive is not None and position not in self.fixed:
-                role = self._role(step)
+                role = self._role(step, self.kinds[position][0])
                 if role is not None:
                     self.roles[position] = role
 
@@ -56,13 +60,13 @@ class _Grouping:
 
     # ------------------------------------------------------------------ roles
 
-    def _role(self, step: Step) -> Any:
+    def _role(self, step: Step, kind: Any) -> Any:
         """What a step does and to what kinds of values; None for one that is not grouped."""
         primitive = step.primitive
         assert primitive is not None
-        name, sizes = primitive.name, np.size(step.value)
+        name = primitive.name
         sources = [self.plan.steps[i] for i in step.inputs]
-        if sizes > LARGEST or any(np.size(s.value) > LARGEST for s in sources):
+        if any(_size(s.value) > LARGEST for s in (step, *sources)):
             return None
         named: tuple[int, ...] = ()
         if name == "matmul":
@@ -84,11 +88,11 @@ class _Grouping:
         elif not primitive.elementwise:
             return None
         try:
-            static = frozen(step.static)
+            static = frozen(step.static) if step.static else ()
         except TypeError:
             return None
-        kinds = tuple((_kind(s.value), s.primitive.name if s.primitive else None) for s in sources)
-        return name, static, kinds, _kind(step.value), named, step.origin
+        kinds = tuple([self.kinds[i] for i in step.inputs])
+        return name, static, kinds, kind, named, step.origin
 
     def _surroundings(self, position: int, depth: int) -> Any:
         """The roles of what a step is made of."""
@@ -110,31 +114,41 @@ class _Grouping:
         if not many:
             return []
         column = {i: k for k, group in enumerate(many) for i in group}
-        before = np.zeros((len(self.plan.steps), len(many)), np.int32)
+        # For each step how many of each role come before it, one after another; often the same
+        # as for one of its arguments.
+        none = np.zeros(len(many), np.int32)
+        before: list[Any] = []
         found: dict[tuple[int, int], list[int]] = {}
         for position, step in self.plan.enumerated():
+            counts = none
             for i in step.inputs:
-                np.maximum(before[position], before[i], out=before[position])
-            if position in column:
-                k = column[position]
-                found.setdefault((k, int(before[position, k])), []).append(position)
-                before[position, k] += 1
+                if counts is none or before[i] is counts:
+                    counts = before[i]
+                elif before[i] is not none:
+                    counts = np.maximum(counts, before[i])
+            k = column.get(position)
+            if k is not None:
+                found.setdefault((k, int(counts[k])), []).append(position)
+                counts = counts.copy()
+                counts[k] += 1
+            before.append(counts)
         return [group for group in found.values() if len(group) >= FEWEST]
 
     def _tangled(self, groups: list[list[int]]) -> set[int]:
         """The groups that lie on a cycle, or between cycles, when each is one node."""
+        if not groups:
+            return set()
         node = list(range(len(self.plan.steps)))
         for group in groups:
             for i in group:
                 node[i] = group[0]
-        after: dict[int, set[int]] = {}
-        ahead: dict[int, set[int]] = {}
-        for position, step in self.plan.enumerated():
+        after: dict[int, set[int]] = {n: set() for n in node}
+        ahead: dict[int, set[int]] = {n: set() for n in node}
+        for here, step in zip(node, self.plan.steps, strict=True):
             for i in step.inputs:
-                if node[i] == node[position]:
-                    continue
-                after.setdefault(node[i], set()).add(node[position])
-                ahead.setdefault(node[position], set()).add(node[i])
+                if node[i] != here:
+                    after[node[i]].add(here)
+                    ahead[here].add(node[i])
         left = _peeled(set(node), after, ahead)
         left = _peeled(left, ahead, after)
         return {k for k, group in enumerate(groups) if group[0] in left}
@@ -160,3 +174,7 @@ def _kind(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.shape, value.dtype.str
     return type(value)
+
+
+def _size(value: Any) -> int:
+    return value.size if isinstance(value, np.ndarray) else 1

@@ -13,6 +13,8 @@ def alike(a: Any, b: Any) -> bool:
     """Whether two values are of the same kind, shape and dtype."""
     if type(a) is not type(b) or not isinstance(a, (np.ndarray, np.generic)):
         return False
+    if type(a) is np.float64:
+        return True
     return bool(a.shape == b.shape and a.dtype == b.dtype)
 
 
@@ -22,11 +24,17 @@ def step_key(step: Step) -> Any:
         value = step.value
         if not step.constant or isinstance(value, np.ndarray):
             return None
-        return type(value), repr(value)
+        return number_key(value)
     try:
-        return step.primitive.name, step.inputs, frozen(step.static)
+        static = step.static
+        return step.primitive.name, step.inputs, frozen(static) if static else ()
     except TypeError:
         return None
+
+
+def number_key(value: Any) -> Any:
+    """The key of a constant number."""
+    return type(value), float.hex(value) if isinstance(value, float) else repr(value)
 
 
 def frozen(static: Any) -> Any:

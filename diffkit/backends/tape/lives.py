@@ -124,9 +124,11 @@ class Lives:
 
     def _found_last(self) -> dict[int, int]:
         last: dict[int, int] = {}
+        owner = self.owner
         for position, step in self.plan.enumerated():
-            for i in (position, *step.inputs):
-                last[self.owner[i]] = max(position, last.get(self.owner[i], 0))
+            last[owner[position]] = position
+            for i in step.inputs:
+                last[owner[i]] = position
         for position, (_, addend) in self.additions.items():
             for i in self.plan.steps[addend].inputs:
                 last[self.owner[i]] = max(last[self.owner[i]], position)

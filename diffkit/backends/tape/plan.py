@@ -5,10 +5,11 @@ The reverse walk is itself recorded, which joins forward and reverse operations 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from copy import copy
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import chain, compress, count, pairwise
+from operator import not_
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,9 +17,10 @@ import numpy as np
 from diffkit.backends.tape.kinks import KINKS
 from diffkit.backends.tape.ties import may_tie
 from diffkit.backends.tape.walk import walk
-from diffkit.structure import concrete, is_traced
-from diffkit.tracing.graph import Graph, Node, Primitive
-from diffkit.tracing.tracer import Trace
+from diffkit.structure import is_traced
+from diffkit.tracing.graph import Graph, Node, Primitive, watch
+from diffkit.tracing.locations import Place, located
+from diffkit.tracing.tracer import Trace, Traced
 
 
 class Origin(NamedTuple):
@@ -52,6 +54,8 @@ class Step(NamedTuple):
 
     def on(self, inputs: tuple[int, ...]) -> Step:
         """The same step with its arguments at other positions."""
+        if inputs == self.inputs:
+            return self
         return Step(self.primitive, inputs, self.static, self.value, self.constant, self.origin)
 
 
@@ -90,10 +94,7 @@ class Plan:
 
     def uses(self) -> dict[int, int]:
         """How often each value is read; what leaves the plan counts twice."""
-        uses: dict[int, int] = {}
-        for step in self.steps:
-            for i in step.inputs:
-                uses[i] = uses.get(i, 0) + 1
+        uses: dict[int, int] = Counter(chain.from_iterable([step.inputs for step in self.steps]))
         for position in self.ends():
             uses[position] = uses.get(position, 0) + 2
         return uses
@@ -111,7 +112,8 @@ class Plan:
 
     def sources_first(self) -> Plan:
         """The plan with its inputs and constants before everything else."""
-        order = sorted(range(len(self.steps)), key=lambda i: self.steps[i].primitive is not None)
+        given = [step.primitive is None for step in self.steps]
+        order = [*compress(count(), given), *compress(count(), map(not_, given))]
         place = {old: new for new, old in enumerate(order)}
         steps = [self.steps[old] for old in order]
         steps = [s.on(tuple([place[i] for i in s.inputs])) for s in steps]
@@ -120,9 +122,11 @@ class Plan:
     def leading_to(self, positions: set[int]) -> set[int]:
         """The steps that these steps need, and these themselves."""
         found = set(positions)
-        for position in range(len(self.steps) - 1, -1, -1):
-            if position in found:
-                found.update(self.steps[position].inputs)
+        if found:
+            steps = self.steps
+            for position in range(max(found), -1, -1):
+                if position in found:
+                    found.update(steps[position].inputs)
         return found
 
     def leading_to_guards(self) -> set[int]:
@@ -132,12 +136,12 @@ class Plan:
     def needed(self) -> Plan:
         """The plan without the steps that nothing needs."""
         kept = self.leading_to({*self.inputs, *self.ends()})
-        place = {old: new for new, old in enumerate(sorted(kept))}
-        if len(place) == len(self.steps):
+        if len(kept) == len(self.steps):
             return self
-        steps = [
-            self.steps[old].on(tuple([place[i] for i in self.steps[old].inputs])) for old in place
-        ]
+        order = sorted(kept)
+        place = dict(zip(order, count(), strict=False))
+        olds = [self.steps[old] for old in order]
+        steps = [step.on(tuple([place[i] for i in step.inputs])) for step in olds]
         return self.moved(steps, place)
 
 
@@ -146,13 +150,15 @@ def gradient_plan(graph: Graph) -> Plan:
     follows: dict[int, int] = {}
     choices: dict[int, int] = {}
     pulled: list[tuple[int, Node]] = []
-    with Trace() as running, np.errstate(all="ignore"):
+    running = _Again()
+    with running, np.errstate(all="ignore"):
         leaves = [running.input(node.value) for node in graph.inputs]
         data = [running.data(node.value) for node in graph.data]
-        values = graph.evaluate(leaves, data)
+        values = running.values_of(graph, [*leaves, *data])
         seed = [np.ones((), leaf.dtype)[()] for leaf in graph.output_layout.leaves]
         # Where an adjoint is not finite the program declines; no place need be told apart.
-        adjoints = walk(_observed(graph, running, pulled, follows, choices), values, seed, None)
+        nodes = _observed(graph.nodes, running, pulled, follows, choices)
+        adjoints = walk(replace(graph, nodes=nodes), values, seed, None)
         ties = {
             outcome.node.index: choices.get(node.index)
             for node, outcome in _outcomes(graph, values)
@@ -167,16 +173,17 @@ def gradient_plan(graph: Graph) -> Plan:
         outputs += [node_of(adjoint) for adjoint in adjoints]
     origins = _origins(graph, values, pulled, len(running.nodes))
     inputs = [traced.node.index for traced in (*leaves, *data)]
+    varying = set(inputs)
     steps = [
         Step(
             node.primitive,
             tuple([i.index for i in node.inputs]),
             node.static,
-            concrete(node.value),
-            node.primitive is None and node.index not in inputs,
-            origins[node.index],
+            node.value,
+            node.primitive is None and node.index not in varying,
+            origin,
         )
-        for node in running.nodes
+        for node, origin in zip(running.nodes, origins, strict=True)
     ]
     expected: dict[int, list[Any]] = {}
     for guard in running.guards:  # those of the recording, and of the rules of the reverse walk
@@ -200,23 +207,32 @@ def _origins(
 ) -> list[Origin | None]:
     """Where each recorded node comes from: forward from a line, then from the adjoints of one."""
     origins: list[Origin | None] = [None] * length
+    known: dict[tuple[int, int], tuple[Origin, Origin]] = {}
+
+    def both(place: Place) -> tuple[Origin, Origin]:
+        instruction = (id(place[0]), place[1])
+        if instruction not in known:
+            line = located(place).line
+            known[instruction] = Origin(line, False), Origin(line, True)
+        return known[instruction]
+
     for node, value in zip(graph.nodes, values, strict=True):
-        if is_traced(value) and node.location is not None:
-            origins[value.node.index] = Origin(node.location.line, False)
+        if node.place is not None and is_traced(value):
+            origins[value.node.index] = both(node.place)[0]
     for (start, node), (end, _) in pairwise([*pulled, (length, graph.nodes[-1])]):
-        if node.location is not None:
-            origins[start:end] = [Origin(node.location.line, True)] * (end - start)
+        if start < end and node.place is not None:
+            origins[start:end] = [both(node.place)[1]] * (end - start)
     return origins
 
 
 def _observed(
-    graph: Graph,
+    nodes: list[Node],
     running: Trace,
     pulled: list[tuple[int, Node]],
     follows: dict[int, int],
     choices: dict[int, int],
-) -> Graph:
-    """The graph, its operations noting when and for which adjoint they are pulled back.
+) -> list[Node]:
+    """The nodes, their operations noting when and for which adjoint they are pulled back.
 
     `pulled` tells from which node of the recording under way on an operation is pulled back;
     `choices` the adjoint of each choice, by its index; `follows` which adjoint each of those that
@@ -236,8 +252,57 @@ def _observed(
                 follows[adjoint.node.index] = choices[node.index] = g.node.index
             return adjoint
 
-        shown = copy(node)
-        shown.primitive = replace(primitive, pullbacks=pull)
-        return shown
+        return node.with_primitive(_Observed(pull, primitive.adds))  # type: ignore[arg-type]
 
-    return replace(graph, nodes=[observed(node) for node in graph.nodes])
+    return [observed(node) for node in nodes]
+
+
+class _Observed(NamedTuple):
+    """What the reverse walk asks of a primitive."""
+
+    pullbacks: Any
+    adds: Any
+
+
+class _Again(Trace):
+    """A recording of what has been recorded, at the same point: no value is computed again.
+
+    Origins take the place of locations, and nothing is written into, so that no value is copied.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.located = False
+
+    def values_of(self, graph: Graph, given: list[Any]) -> list[Any]:
+        """The value of every node, traced where it depends on what is given.
+
+        Args:
+            graph: the recording.
+            given: its inputs and its data, traced.
+        """
+        values: list[Any] = [node.value for node in graph.nodes]
+        for node, traced in zip((*graph.inputs, *graph.data), given, strict=True):
+            values[node.index] = traced
+        guards = graph.guards_by_node()
+        for node in graph.nodes:
+            if node.primitive is not None:
+                arguments = [values[source.index] for source in node.inputs]
+                if any(type(argument) is Traced for argument in arguments):
+                    values[node.index] = self._applied(node, arguments)
+            for guard in guards.get(node.index, ()):
+                watch(values[node.index], guard.location)
+        return values
+
+    def _applied(self, node: Node, arguments: list[Any]) -> Traced:
+        assert node.primitive is not None
+        inputs = tuple([a.node if type(a) is Traced else self.constant(a) for a in arguments])
+        flows = any(source.active for source in inputs)
+        depends = flows or any(source.depends for source in inputs)
+        return self._append(node.primitive, inputs, node.static, node.value, flows, depends)
+
+    def input(self, value: Any) -> Traced:
+        return Traced(self, self._add(Node(None, (), {}, value, True, True)))
+
+    def data(self, value: Any) -> Traced:
+        return Traced(self, self._add(Node(None, (), {}, value, False, False)))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from diffkit.backends.tape.keys import alike, step_key
+from diffkit.backends.tape.keys import alike, number_key, step_key
 from diffkit.backends.tape.plan import Step
 from diffkit.tracing.primitives import PRIMITIVES
 from diffkit.tracing.primitives.shapes import is_basic
@@ -42,7 +42,7 @@ def negative_of(s: Simplifier, step: Step, k: int) -> int | None:
 def _negative_factor(s: Simplifier, step: Step) -> int | None:
     """(-a) b and a / (-b) are -(a b) and -(a / b)."""
     for k in (0, 1):
-        if s.made_by(step.inputs[k], "negative"):
+        if s.made_by(step.inputs[k], "negative") is not None:
             return negative_of(s, step, k)
     return None
 
@@ -65,19 +65,30 @@ def _scaled(s: Simplifier, i: int) -> tuple[Any, int] | None:
         return None
     for k in (0, 1):
         factor = s.steps[product.inputs[k]]
-        if factor.constant and np.shape(factor.value) == ():
+        if factor.constant and _is_number(factor.value):
             return factor.value, product.inputs[1 - k]
     return None
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is one number whose negative and products are as in real arithmetic."""
+    if type(value) in (int, float, np.float64):
+        return True
+    return np.shape(value) == () and np.asarray(value).dtype.kind == "f"
 
 
 def _scaled_twice(s: Simplifier, step: Step) -> int | None:
     """a (c x) is (a c) x where a or c is a power of two, so that nothing is rounded."""
     for k in (0, 1):
-        factor, scaled = s.steps[step.inputs[k]], _scaled(s, step.inputs[1 - k])
-        if factor.constant and np.shape(factor.value) == () and scaled is not None:
-            mantissas = {abs(float(np.frexp(c)[0])) for c in (factor.value, scaled[0])}
-            if 0.5 in mantissas:
-                return _product(s, step, factor.value * scaled[0], scaled[1])
+        factor = s.steps[step.inputs[k]]
+        if not factor.constant or not _is_number(factor.value):
+            continue
+        scaled = _scaled(s, step.inputs[1 - k])
+        if scaled is not None:
+            # NumPy joins a float and a float32 to a float32, whatever they are factors of.
+            a, c = np.asarray([factor.value, scaled[0]], np.asarray(step.value).dtype)
+            if 0.5 in (abs(np.frexp(a)[0]), abs(np.frexp(c)[0])):
+                return _product(s, step, a * c, scaled[1])
     return None
 
 
@@ -85,13 +96,9 @@ def _known_negative(s: Simplifier, step: Step) -> int | None:
     """(-c) x is -(c x) where c x is there already."""
     for k in (0, 1):
         factor = s.steps[step.inputs[k]]
-        if (
-            not factor.constant
-            or np.shape(factor.value) != ()
-            or isinstance(factor.value, (bool, np.bool_))
-        ):
+        if not factor.constant or not _is_number(factor.value):
             continue
-        opposite = s.seen.get(step_key(Step(None, (), {}, -factor.value, True)))
+        opposite = s.seen.get(number_key(-factor.value))
         if opposite is None:
             continue
         for inputs in ((opposite, step.inputs[1 - k]), (step.inputs[1 - k], opposite)):
@@ -104,20 +111,31 @@ def _known_negative(s: Simplifier, step: Step) -> int | None:
 
 def _product(s: Simplifier, step: Step, factor: Any, other: int) -> int | None:
     """A product that is exact where the one it replaces was, in the same dtype."""
-    if not np.isfinite(factor) or not alike(s.value(other), step.value):
+    if not alike(s.value(other), step.value) or not _is_normal(factor, step.value):
         return None
     multiply = PRIMITIVES["multiply"]
     return s.add(step._replace(primitive=multiply, inputs=(s.constant(factor), other)))
 
 
+def _is_normal(factor: Any, like: Any) -> bool:
+    """Whether a factor keeps all its digits in the dtype of the product."""
+    dtype = np.asarray(like).dtype
+    if dtype.kind != "f":
+        return False
+    limits = np.finfo(dtype.type)
+    return bool(limits.tiny <= abs(factor) <= limits.max)
+
+
 def _added(s: Simplifier, step: Step) -> int | None:
-    """a + 0 is a, and a + (-b) is a - b."""
+    """a + 0 is a unless the sign of a zero matters, and a + (-b) is a - b."""
     for k in (0, 1):
-        if s.is_zero(step.inputs[k]) and alike(s.value(step.inputs[1 - k]), step.value):
-            return step.inputs[1 - k]
+        other = step.inputs[1 - k]
+        nothing = not s.tells_zeros and s.is_zero(step.inputs[k])
+        if nothing and alike(s.value(other), step.value):
+            return other
         negative = s.made_by(step.inputs[k], "negative")
         if negative is not None:
-            inputs = (step.inputs[1 - k], negative.inputs[0])
+            inputs = (other, negative.inputs[0])
             return s.add(step._replace(primitive=PRIMITIVES["subtract"], inputs=inputs))
     return None
 
@@ -178,6 +196,8 @@ def _untied(s: Simplifier, step: Step) -> int | None:
     halved = s.made_by(shared, "where")
     larger = _unless_nan(s, wins)
     if not s.free or larger is None or halved is None or not s.is_zero(nothing):
+        return None
+    if larger.inputs[0] == larger.inputs[1]:  # always tied, which no guard tells
         return None
     half, g = s.made_by(halved.inputs[1], "divide"), halved.inputs[2]
     if half is None or half.inputs[0] != g or s.number(half.inputs[1]) != 2.0:
@@ -261,6 +281,7 @@ def _factor_of_known_sum(s: Simplifier, step: Step) -> int | None:
             total = step._replace(inputs=(other,), static={"axis": axis, "keepdims": keepdims})
             known = s.seen.get(step_key(total))
             if known is not None:
+                s.finite.add(known)
                 return _scaled_sum(s, step, factor, known)
     return None
 
@@ -277,6 +298,75 @@ def _scaled_sum(s: Simplifier, step: Step, factor: int, total: int) -> int:
             factor = s.apply(step, "reshape", factor, shape=tuple(own))
     product = s.apply(step, "multiply", factor, total)
     return s.apply(step, "reshape", product, shape=np.shape(step.value))
+
+
+def _sum_of_opposites(s: Simplifier, step: Step) -> int | None:
+    """The sum of a - b is 0 where a and b are known to have one sum, if that is finite.
+
+    So it is for the adjoint of what is shifted out of the logarithm of a sum of exponentials.
+    """
+    axis, terms, sign = step.static["axis"], s.made_by(step.inputs[0], "subtract"), 1
+    if terms is None:
+        terms, sign = s.made_by(step.inputs[0], "add"), -1
+    if not s.free or terms is None or not axis or not isinstance(step.value, np.ndarray):
+        return None
+    totals = []
+    for i in terms.inputs:
+        total = _known_sum(s, step, i) or _scattered_sum(s, step, i) or _undone_sum(s, step, i)
+        if total is None or np.shape(s.value(i)) != np.shape(terms.value):
+            return None
+        totals.append(total)
+    (first, relied_on), (second, also) = totals
+    number = s.number(second)
+    if number is None or s.number(first) != sign * number:
+        if sign < 0 or _behind(s, first, "reshape") != _behind(s, second, "reshape"):
+            return None
+        relied_on = (*relied_on, *also) or (first,)
+    s.finite |= {*relied_on, *also}
+    return s.zeros(step.value)
+
+
+def _known_sum(s: Simplifier, step: Step, i: int) -> tuple[int, tuple[int, ...]] | None:
+    """The position of the sum of a value along the axes of a step, if it is there already."""
+    for keepdims in (True, False):
+        total = step._replace(inputs=(i,), static={**step.static, "keepdims": keepdims})
+        known = s.seen.get(step_key(total))
+        if known is not None:
+            return known, ()
+    return None
+
+
+def _scattered_sum(s: Simplifier, step: Step, i: int) -> tuple[int, tuple[int, ...]] | None:
+    """The sums of rows into each of which one value is put: these values."""
+    scattered = s.made_by(i, "scatter")
+    if scattered is None or step.static["axis"] != (1,) or len(scattered.inputs) != 2:
+        return None
+    values, integers = scattered.inputs
+    rows, shape = scattered.static["index"][0], scattered.static["shape"]
+    if len(shape) != 2 or np.shape(s.value(integers)) != shape[:1] or np.ndim(s.value(values)) > 1:
+        return None
+    one_each = isinstance(rows, np.ndarray) and np.array_equal(rows, np.arange(shape[0]))
+    return (values, ()) if one_each else None
+
+
+def _undone_sum(s: Simplifier, step: Step, i: int) -> tuple[int, tuple[int, ...]] | None:
+    """The sum of (a / Σ e) e is a; with what must be finite for that."""
+    product = s.made_by(i, "multiply")
+    if product is None:
+        return None
+    for factor, other in (product.inputs, product.inputs[::-1]):
+        shape, known = np.shape(s.value(factor)), _known_sum(s, step, other)
+        if known is None or len(shape) != np.ndim(s.value(other)):
+            continue
+        factor = _behind(s, factor, "reshape")
+        quotient = s.made_by(factor, "divide")
+        if quotient is None or any(shape[j] != 1 for j in step.static["axis"]):
+            continue
+        numerator, divisor = (_behind(s, j, "reshape") for j in quotient.inputs)
+        whole = s.number(numerator) is not None or np.size(s.value(numerator)) == math.prod(shape)
+        if whole and divisor == _behind(s, known[0], "reshape"):
+            return numerator, (factor, divisor)
+    return None
 
 
 def _is_whole(index: Any, shape: tuple[int, ...]) -> bool:
@@ -303,5 +393,5 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
     "divide": (_negative_factor,),
     "add": (_added,),
     "subtract": (_subtracted, _cancelled),
-    "sum": (_sum_known, _factor_of_known_sum),
+    "sum": (_sum_known, _factor_of_known_sum, _sum_of_opposites),
 }

@@ -121,7 +121,7 @@ def expression(
     """
     if static or type(result) not in (np.float64, np.bool_) or not all(map(is_number, values)):
         return None
-    if not all(isinstance(v, (float, np.float64)) for v in values) and name not in _OF_ANY_NUMBERS:
+    if name not in _OF_ANY_NUMBERS and not all(isinstance(v, float) for v in values):
         return None
     if name in SAME_IN_PYTHON:
         function = math.sqrt if name == "sqrt" else None

@@ -23,6 +23,10 @@ SIGN_PASSES: Final = frozenset(
 CHANGES_LITTLE: Final = frozenset(
     ("broadcast_to", "astype", "positive", "reshape", "sum", "multiply", "divide", "power")
 )
+REWRITTEN: Final = SIGN_PASSES | RULES.keys()
+TELLS_ZEROS: Final = frozenset(("arctan2", "copysign", "signbit"))
+"""What gives finite results that differ for 0.0 and -0.0."""
+
 MOST_LOOKED_AT: Final = 4096  # entries of a constant, to find out if it repeats one number
 
 
@@ -39,14 +43,20 @@ class Simplifier:
         self.steps: list[Step] = []
         self.finite: set[int] = set()
         self.seen: dict[Any, int] = {}
+        self._constants: set[int] = set()
+        self._numbers: dict[int, float | None] = {}
         self.fixed = plan.leading_to_guards()
         self.free = False  # whether the step at hand leads to no guard
+        self.tells_zeros = any(
+            step.primitive is not None and step.primitive.name in TELLS_ZEROS for step in plan.steps
+        )
 
     def run(self) -> Plan:
         place: dict[int, int] = {}
+        follows = self.plan.follows
         for position, step in self.plan.enumerated():
             self.free = position not in self.fixed
-            leader = self.plan.follows.get(position)
+            leader = follows.get(position)
             if leader is not None and self.is_zero(place[leader]):
                 place[position] = self.zeros(step.value)
                 continue
@@ -68,24 +78,27 @@ class Simplifier:
     def add(self, step: Step) -> int:
         """The position of the step in the new plan, or of one that stands for it."""
         primitive = step.primitive
+        steps = self.steps
         if primitive is not None:
-            if all(self.steps[i].constant for i in step.inputs):
+            if self._constants.issuperset(step.inputs):
                 with np.errstate(all="ignore"):
                     value = primitive.function(*map(self.value, step.inputs), **step.static)
                 step = Step(None, (), {}, value, True, step.origin)
             else:
-                if primitive.elementwise:
+                if primitive.elementwise and isinstance(step.value, np.ndarray):
                     step = self._unrepeated(step)
-                stands_in = self._unchanged(step)
-                if stands_in is None:
+                stands_in = self._unchanged(step) if primitive.name in CHANGES_LITTLE else None
+                if stands_in is None and primitive.name in REWRITTEN:
                     stands_in = self._rewritten(step)
                 if stands_in is not None:
                     return stands_in
         key = step_key(step)
         known = None if key is None else self.seen.get(key)
         if known is None:
-            self.steps.append(step)
-            known = len(self.steps) - 1
+            known = len(steps)
+            steps.append(step)
+            if step.constant:
+                self._constants.add(known)
             if key is not None:
                 self.seen[key] = known
         return known
@@ -109,50 +122,40 @@ class Simplifier:
 
     def _unchanged(self, step: Step) -> int | None:
         """The position of an argument that the step gives back as it is."""
-        assert step.primitive is not None
-        if step.primitive.name in CHANGES_LITTLE:
-            for k, i in enumerate(step.inputs):
-                if alike(self.value(i), step.value) and self._changes_nothing(step, k):
-                    return i
+        for k, i in enumerate(step.inputs):
+            if self._changes_nothing(step, k) and alike(self.value(i), step.value):
+                return i
         return None
 
     def _changes_nothing(self, step: Step, k: int) -> bool:
         assert step.primitive is not None
         name = step.primitive.name
+        if name == "multiply" or (name in ("divide", "power") and k == 0):
+            return self.number(step.inputs[1 - k]) == 1.0
         if name in ("broadcast_to", "astype", "positive"):
             return True
         if name == "reshape":
             return bool(step.static.get("order", "C") == "C")
-        if name == "sum":
-            return bool(step.static["axis"] == ())
-        if name == "multiply" or (name in ("divide", "power") and k == 0):
-            return self.number(step.inputs[1 - k]) == 1.0
-        return False
+        return bool(name == "sum" and step.static["axis"] == ())
 
     def number(self, i: int) -> float | None:
         """The number, if an argument is one number at every call."""
         step = self.steps[i]
         if not step.constant:
-            made = self.made_by(i, "broadcast_to")
-            return None if made is None else self.number(made.inputs[0])
-        value = step.value
-        if isinstance(value, float):
-            return value
-        if not isinstance(value, np.ndarray):
-            return float(value)
-        if _repeats(value):
-            return float(value.flat[0])
-        if not 0 < value.size <= MOST_LOOKED_AT:
-            return None
-        first = value.flat[0]
-        return float(first) if bool(np.all(value == first)) else None
+            primitive = step.primitive
+            if primitive is None or primitive.name != "broadcast_to":
+                return None
+            return self.number(step.inputs[0])
+        if i not in self._numbers:
+            self._numbers[i] = _number(step.value)
+        return self._numbers[i]
 
     def _unrepeated(self, step: Step) -> Step:
         """Without repetition of an argument that broadcasting does anyway."""
-        if not isinstance(step.value, np.ndarray) or len(step.inputs) == 1:
+        if len(step.inputs) == 1:
             return step
         inputs = list(step.inputs)
-        for k, i in enumerate(inputs):
+        for k, i in enumerate(step.inputs):
             lighter = self._unrepeated_argument(i)
             if lighter is None:
                 continue
@@ -174,7 +177,8 @@ class Simplifier:
     def _rewritten(self, step: Step) -> int | None:
         assert step.primitive is not None
         name = step.primitive.name
-        if name in SIGN_PASSES and self.made_by(step.inputs[0], "negative"):
+        passes = name in SIGN_PASSES and not (name == "sum" and self.tells_zeros)
+        if passes and self.made_by(step.inputs[0], "negative"):
             return negative_of(self, step, 0)
         for rule in RULES.get(name, ()):
             stands_in = rule(self, step)
@@ -213,3 +217,17 @@ class Simplifier:
 def _repeats(value: Any) -> bool:
     """Whether an array is one number, broadcast."""
     return isinstance(value, np.ndarray) and value.size > 0 and not any(value.strides)
+
+
+def _number(value: Any) -> float | None:
+    """The number that a constant is, or repeats."""
+    if isinstance(value, float):
+        return value
+    if not isinstance(value, np.ndarray):
+        return float(value)
+    if _repeats(value):
+        return float(value.flat[0])
+    if not 0 < value.size <= MOST_LOOKED_AT:
+        return None
+    first = value.flat[0]
+    return float(first) if bool(np.all(value == first)) else None

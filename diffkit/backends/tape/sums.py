@@ -8,6 +8,7 @@ that are set in zeros and added become one array. What leads to a guard is left 
 from __future__ import annotations
 
 from collections import Counter
+from functools import cached_property
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -56,26 +57,27 @@ class _Regrouping:
         self.plan = plan
         self.fixed = plan.leading_to_guards()
         self.uses = plan.uses()
-        self.depth: list[int] = []
-        for step in plan.steps:
-            self.depth.append(1 + max((self.depth[i] for i in step.inputs), default=-1))
         self.steps: list[Step] = []
         self.place: dict[int, int] = {}
 
+    @cached_property
+    def depth(self) -> list[int]:
+        """How many operations each value comes after."""
+        depth: list[int] = []
+        for step in self.plan.steps:
+            depth.append(1 + max([depth[i] for i in step.inputs], default=-1))
+        return depth
+
     def run(self) -> Plan:
         """The new plan."""
+        adding = {position for position in range(len(self.plan.steps)) if self._adds(position)}
         inner = {
             i
-            for position, step in self.plan.enumerated()
-            if self._adds(position)
-            for i in step.inputs
-            if self._adds(i) and self.uses[i] == 1
+            for position in adding
+            for i in self.plan.steps[position].inputs
+            if i in adding and self.uses[i] == 1
         }
-        sums = {
-            position: self._terms(position, inner)
-            for position in range(len(self.plan.steps))
-            if self._adds(position) and position not in inner
-        }
+        sums = {position: self._terms(position, inner) for position in sorted(adding - inner)}
         lengths = Counter(len(terms) for terms in sums.values())
         chosen = {
             position: terms
@@ -96,14 +98,11 @@ class _Regrouping:
 
     def _adds(self, position: int) -> bool:
         step = self.plan.steps[position]
-        if step.primitive is None or step.primitive.name not in (
-            self.forward,
-            self.backward,
-        ):
+        if step.primitive is None or step.primitive.name not in (self.forward, self.backward):
             return False
-        return position not in self.fixed and all(
-            alike(self.plan.steps[i].value, step.value) for i in step.inputs
-        )
+        if position in self.fixed:
+            return False
+        return all(alike(self.plan.steps[i].value, step.value) for i in step.inputs)
 
     def _below(self, position: int, inner: set[int]) -> list[int]:
         """A sum and the sums that are its terms."""

@@ -7,6 +7,7 @@ entries are meant and not how many, so it is an operand, and a recording holds f
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, Final
 
 import numpy as np
@@ -69,12 +70,12 @@ def _scatter(values: Any, *integers: Any, index: Any, shape: tuple[int, ...]) ->
     place, values = put_together(index, integers), np.asarray(values)
     positions = None if values.dtype != np.float64 else _positions(place, shape)
     if positions is not None:
-        inner = int(np.prod(shape[len(place) :]))
-        spread = np.broadcast_to(values, positions.shape + shape[len(place) :])
+        inner = prod(shape[len(place) :])
+        whole = positions.shape + shape[len(place) :]
+        spread = values if values.shape == whole else np.broadcast_to(values, whole)
         if inner != 1:
             positions = positions[..., None] * inner + np.arange(inner)
-        size = int(np.prod(shape))
-        return np.bincount(positions.ravel(), spread.ravel(), size).reshape(shape)
+        return np.bincount(positions.ravel(), spread.ravel(), prod(shape)).reshape(shape)
     return shapes.add_at.function(values, index=place, shape=shape)
 
 
@@ -85,11 +86,12 @@ def _positions(place: tuple[Any, ...], shape: tuple[int, ...]) -> Any:
     """
     if shapes.is_basic(place) or any(np.asarray(part).dtype.kind not in "iu" for part in place):
         return None
-    positions: Any = 0
-    for part, length in zip(place, shape, strict=False):
-        part = np.asarray(part, np.intp)
-        positions = positions * length + np.where(part < 0, part + length, part)
-    return positions
+    parts, lengths = [np.asarray(part, np.intp) for part in place], shape[: len(place)]
+    try:
+        return np.ravel_multi_index(parts, lengths)
+    except ValueError:  # some count from the end
+        parts = [np.where(p < 0, p + n, p) for p, n in zip(parts, lengths, strict=True)]
+        return np.ravel_multi_index(parts, lengths)
 
 
 def _scatter_adjoint(
