@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import scipy.special
 import sympy as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -356,8 +357,6 @@ def test_an_infinite_slope_is_not_hidden_by_a_factor_of_zero() -> None:
     ("f", "x", "expected"),
     [
         (np.abs, -2.0, -1.0),
-        (np.abs, 0.0, 0.0),
-        (lambda x: np.maximum(x, 1), 1.0, 0.5),
         (lambda x: np.maximum(x, 1), 2.0, 1.0),
         (lambda x: np.minimum(x, 1), 2.0, 0.0),
         (lambda x: np.clip(x, -1, 1) ** 2, 0.25, 0.5),
@@ -375,8 +374,46 @@ def test_kinks_and_steps(f: Any, x: float, expected: float) -> None:
 
 
 def test_maximum_shares_the_derivative_between_equals() -> None:
-    got = gradient(lambda x: np.maximum(x[0], x[1]), np.array([1.0, 1.0]))
+    with pytest.warns(dk.KinkWarning):
+        got = gradient(lambda x: np.maximum(x[0], x[1]), np.array([1.0, 1.0]))
     np.testing.assert_array_equal(got, [0.5, 0.5])
+
+
+@pytest.mark.parametrize("form", ["shared", "expanded", "array"])
+@pytest.mark.parametrize(
+    ("f", "expected"),
+    [(np.abs, 0.0), (lambda x: np.maximum(x, 0), 0.5), (lambda x: x if x > 0 else 2 * x, 2.0)],
+)
+def test_a_kink_is_told_at_each_call(f: Any, expected: float, form: str) -> None:
+    p = prepared(f, 0.0, form=form)
+    for _ in range(3):
+        assert p.derivative(-1.0) == p.derivative(-2.0)  # by the fast way, once it is compiled
+        with pytest.warns(dk.KinkWarning, match="no derivative there"):
+            assert p.derivative(0.0) == expected
+
+
+@pytest.mark.parametrize("form", ["shared", "array"])
+@pytest.mark.parametrize(
+    ("f", "expected"),
+    [
+        (lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))), 1),
+        (lambda x: np.maximum(x, 0) - np.maximum(-x, 0), 1),
+        (lambda x: np.abs(x) ** 1.5, 0),
+        (lambda x: np.logaddexp(x, -x), 0),
+        (lambda x: np.where(x > 0, np.sin(x), x), 1),
+    ],
+)
+def test_where_all_sides_of_a_tie_agree_that_is_the_derivative(
+    f: Any, expected: float, form: str
+) -> None:
+    assert prepared(f, 0.0, form=form).derivative(0.0) == pytest.approx(expected, abs=1e-15)
+    x = np.array([0.0, 0.5, 0.0])
+    p = prepared(lambda x: np.sum(f(x)), x, form=form)
+    for _ in range(3):
+        got = p.gradient(x)
+        np.testing.assert_allclose(got[[0, 2]], expected, atol=1e-14)
+    assert p.jvp(x, np.array([1.0, 0.0, 2.0])) == pytest.approx(3 * expected, abs=1e-14)
+    np.testing.assert_allclose(p.vjp(x, 2.0)[[0, 2]], 2 * expected, atol=1e-14)
 
 
 def test_second_derivatives_beside_a_kink() -> None:
@@ -397,6 +434,31 @@ def test_second_derivatives_at_a_kink_are_refused(f: Any) -> None:
 def test_steps_are_refused_where_they_jump() -> None:
     with pytest.raises(dk.UnsupportedOperation, match="where x equals floor"):
         derivative(lambda x: np.floor(x) * x, 2.0)
+
+
+@pytest.mark.parametrize("form", ["shared", "expanded", "array"])
+@pytest.mark.parametrize(
+    ("x", "first", "second"),
+    [
+        (-6.0, 6.158482604544597, -0.9760123632108193),
+        (-20.0, 20.049753068527853, -0.9975367383849898),
+        (8.0, 5.052271083536896e-15, -4.041816866829519e-14),
+    ],
+)
+def test_the_lower_tail_of_the_normal_distribution_does_not_cancel(
+    x: float, first: float, second: float, form: str
+) -> None:
+    p = prepared(scipy.special.log_ndtr, x, form=form)
+    assert p.derivative(x) == pytest.approx(first, rel=1e-13)
+    assert p.derivative(x, order=2) == pytest.approx(second, rel=1e-10)
+    with pytest.raises(dk.NonFiniteDerivative):
+        p.derivative(-40.0)
+
+
+def test_a_difference_is_not_multiplied_out_by_default() -> None:
+    assert gradient(lambda x: 3 * (x - 0.1) ** 2, 0.1 + 1e-10) == 6 * (0.1 + 1e-10 - 0.1)
+    x = np.array([1e8, 1e8 + 1, 1e8 + 2])
+    np.testing.assert_array_equal(gradient(np.var, x), [-2 / 3, 0, 2 / 3])
 
 
 # ---------------------------------------------------------------------- removable singularities

@@ -361,8 +361,10 @@ def test_an_infinite_slope_that_was_not_chosen_does_no_harm() -> None:
     def f(x: Any) -> Any:
         return np.sum(np.where(x > 0, np.sqrt(x), 0.0) * np.ones((2, 3)))
 
-    np.testing.assert_allclose(prepared(f, x).gradient(x), [0, 0.5, 1])
-    np.testing.assert_allclose(prepared(f, x).hessian(x), np.diag([0, -1 / 16, -1 / 2]))
+    with pytest.warns(dk.KinkWarning):
+        np.testing.assert_allclose(prepared(f, x).gradient(x), [0, 0.5, 1])
+    with pytest.warns(dk.KinkWarning):
+        np.testing.assert_allclose(prepared(f, x).hessian(x), np.diag([0, -1 / 16, -1 / 2]))
 
 
 def test_an_infinite_slope_is_not_hidden_by_a_factor_of_zero() -> None:
@@ -389,7 +391,17 @@ def test_removable_singularities_are_filled_at_any_entry(order: int, expected: f
 
 def test_equal_extremes_share() -> None:
     x = np.array([1.0, 3.0, 3.0])
-    np.testing.assert_array_equal(prepared(np.max, x).gradient(x), [0, 0.5, 0.5])
+    with pytest.warns(dk.KinkWarning, match="bends"):
+        np.testing.assert_array_equal(prepared(np.max, x).gradient(x), [0, 0.5, 0.5])
+
+
+def test_a_number_of_several_factors_is_no_array() -> None:
+    def f(x: Any) -> Any:
+        return np.sum(np.deg2rad(np.median(x, keepdims=True) @ x[:1]) * 30)
+
+    x = np.array([0.5, 1.0, 2.0])
+    for _ in range(3):
+        np.testing.assert_allclose(prepared(f, x).gradient(x), [np.pi / 6, np.pi / 12, 0])
 
 
 def test_a_singular_matrix_is_refused_where_its_inverse_is_needed() -> None:

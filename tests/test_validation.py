@@ -549,7 +549,7 @@ def test_a_hostile_name_is_escaped_in_html() -> None:
 
 @pytest.mark.parametrize("sure", [1.0, 6.0, 15.0])
 def test_the_usual_softmax_formula_is_right_however_sure_the_network_is(sure):
-    """p - y has the rounding of p, of which the loss's own derivative by the shift knows nothing."""
+    """p - y has the rounding of p, which cancels in the loss's own derivative by the shift."""
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(20, 6)), rng.integers(4, size=20)
     p = {"V": rng.normal(size=(6, 5)), "W": rng.normal(size=(5, 4))}

@@ -179,11 +179,15 @@ class NumPyCode(SpecialFunctions, NumPyPrinter):  # type: ignore[misc]
         if expr.is_number:
             return self._bound(expr)
         argument = expr.args[0]
-        if argument.is_Add and argument.args[0] == 1:
+        if argument.is_Add and argument.args[0] == 1 and not _tail(argument):
             return f"numpy.log1p({self._print(argument - 1)})"
         return f"numpy.log({self._print(argument)})"
 
     def _print_Add(self, expr: Expression, order: Any = None) -> str:
+        tail = _tail(expr)
+        if tail is not None:
+            scale, argument = map(self._print, tail)
+            return f"({scale}*special.erfc({argument}))"
         if len(expr.args) == 2 and expr.args[0] == -1 and isinstance(expr.args[1], sp.exp):
             return f"numpy.expm1({self._print(expr.args[1].args[0])})"
         return str(super()._print_Add(expr, order=order))
@@ -229,6 +233,17 @@ class NumPyCode(SpecialFunctions, NumPyPrinter):  # type: ignore[misc]
         for other in others:
             first = f"{function}({first}, {other})"
         return first
+
+
+def _tail(total: Expression) -> tuple[Expression, Expression] | None:
+    """`c` and `z` if the sum is c erfc(z), of which SymPy makes 2 c - c erfc(-z), which cancels."""
+    constant, *others = total.args
+    if len(others) != 1 or not constant.is_Rational:
+        return None
+    factor, function = others[0].as_coeff_Mul()
+    if not isinstance(function, sp.erfc) or constant != -2 * factor:
+        return None
+    return -factor, -function.args[0]
 
 
 def _are_two_squares(base: Expression) -> bool:

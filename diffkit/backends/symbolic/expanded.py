@@ -45,10 +45,30 @@ sys.stdout.buffer.write(pickle.dumps(entries))
 def keeps_digits(definitions: Mapping[Symbol, Expression]) -> bool:
     """Whether what is computed by these steps has written-out derivatives as good as itself.
 
-    A polynomial does. The derivatives of others may cancel (1 - tanh(x)²), and so may singular
-    points of theirs (sqrt(x)² becomes x).
+    A polynomial does, if SymPy cannot take its sums apart: it flattens sums of sums, and
+    multiplies them out by numbers, 3 (x - c) to 3 x - 3 c, where the difference loses digits
+    unless the number is a power of two. The derivatives of others may cancel (1 - tanh(x)²), and
+    so may singular points of theirs (sqrt(x)² becomes x).
     """
-    return all(definition.is_polynomial() for definition in definitions.values())
+    sums: set[Symbol] = set()
+    inside = False
+    for symbol, definition in definitions.items():
+        taken = sums & definition.free_symbols
+        if not definition.is_polynomial() or (definition.is_Add and taken):
+            return False
+        inside |= bool(taken) or any(part.has(sp.Add) for part in definition.args)
+        if definition.is_Add or (taken and len(definition.free_symbols) == 1):
+            sums.add(symbol)
+    return not inside or all(map(_scales_exactly, definitions.values()))
+
+
+def _scales_exactly(definition: Expression) -> bool:
+    """Whether its numbers, and those of its derivatives, are powers of two."""
+    numbers = definition.atoms(sp.Rational) - {0}
+    powers = definition.atoms(sp.Pow)
+    return all(abs(n.p * n.q).bit_count() == 1 for n in numbers) and all(
+        power.exp == 2 for power in powers
+    )
 
 
 def matrix_of(

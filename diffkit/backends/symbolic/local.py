@@ -169,14 +169,14 @@ def derivative(expression: Expression, part: Symbol) -> Expression:
     """SymPy's derivative, in a form that keeps its digits in floating point.
 
     Each rewriting is an identity: x^n n/x is n x^(n-1), 1 - tanh² is sech², 1 - u² is
-    (1 - u)(1 + u), quotients of exponentials are brought over one denominator, and sinc has
-    its series near 0.
+    (1 - u)(1 + u), quotients of exponentials are brought over one denominator (which would
+    take 2 - erfc apart), and sinc has its series near 0.
     """
     steady = expression.replace(sp.sinc, _sinc)
     result = sp.diff(steady, part)
     if any(not power.exp.is_number for power in result.atoms(sp.Pow)):
         result = sp.powsimp(result)
-    if result.has(sp.exp) and result.is_Add:
+    if result.has(sp.exp) and result.is_Add and not result.has(sp.erfc):
         result = sp.factor(result)
     return result.replace(lambda e: e.is_Add and len(e.args) == 2, _without_cancellation)
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from diffkit.assembly import assembled, assembled_blocks, direction_leaves
+from diffkit.assembly import assembled, assembled_blocks, contracted, direction_leaves
+from diffkit.backends.symbolic.kinked import Kinked
 from diffkit.backends.symbolic.matrices import blocks_of, spoil_rows
 from diffkit.backends.symbolic.request import Request
 from diffkit.backends.symbolic.samples import is_mean, is_network_loss, rows
-from diffkit.backends.symbolic.shown import Shown
 from diffkit.backends.symbolic.sizes import GRADIENT_GROWTH
 from diffkit.errors import InvalidInput, UnsupportedOperation
 from diffkit.interface import Cost, Estimate
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PROGRAMS_KEPT: Final = 8
 
 
-class SymbolicPrepared(Shown):
+class SymbolicPrepared(Kinked):
     """A function with its derivatives as expressions and as compiled code.
 
     Several threads may use it at once. It can be pickled if its function can; what was derived
@@ -188,15 +188,27 @@ class SymbolicPrepared(Shown):
         return super()._value(point)
 
     def _jacobian(self, point: Point) -> tuple[Output, list[Leaves]]:
+        output, (matrix,) = self._at_kinks(point, self._jacobian_matrix, lambda m, _: [m])
+        return output, blocks_of(matrix, output.layout, point.layout)
+
+    def _jacobian_matrix(self, point: Point) -> tuple[Output, Leaves]:
         output = self._value(point)
         shape = output.layout.size, point.layout.size
         matrix = self._whole(point, "vjp" if shape[0] <= shape[1] else "jvp", shape)
         if matrix is None:
             matrix = self._evaluated(point, "jacobian", shape)
         spoil_rows(matrix, output)
-        return output, blocks_of(matrix, output.layout, point.layout)
+        return output, [matrix]
 
     def _gradient(self, point: Point) -> tuple[Output, Leaves]:
+        def exactly(matrix: Any, output: Output) -> Leaves:
+            return blocks_of(matrix, output.layout, point.layout)[0]
+
+        found = self._at_kinks(point, self._formal_gradient, exactly)
+        self._count_use("gradient")
+        return found
+
+    def _formal_gradient(self, point: Point) -> tuple[Output, Leaves]:
         output = self._value(point)
         self._require_scalar(output)
         gradient = self._leaves(point, Request("gradient"), output)
@@ -204,20 +216,44 @@ class SymbolicPrepared(Shown):
             matrix = self._evaluated(point, "jacobian", (1, point.layout.size))
             spoil_rows(matrix, output)
             gradient = blocks_of(matrix, output.layout, point.layout)[0]
-        self._count_use("gradient")
         return output, gradient
 
     def _vjp(self, point: Point, cotangents: Callable[[Output], Leaves]) -> tuple[Output, Leaves]:
+        if self._batches(point)[0].recorded.array is None:
+            return super()._vjp(point, cotangents)
+        directions = cotangents(self._value(point))
+
+        def exactly(matrix: Any, output: Output) -> Leaves:
+            blocks = blocks_of(matrix.T, point.layout, output.layout)
+            return contracted(blocks, directions, point.layout)
+
+        return self._at_kinks(point, lambda there: self._formal_vjp(there, directions), exactly)
+
+    def _formal_vjp(self, point: Point, directions: Leaves) -> tuple[Output, Leaves]:
         output = self._value(point)
-        product = self._leaves(point, Request("vjp"), output, cotangents(output))
-        return super()._vjp(point, cotangents) if product is None else (output, product)
+        product = self._leaves(point, Request("vjp"), output, directions)
+        return super()._vjp(point, lambda _: directions) if product is None else (output, product)
 
     def _jvp(self, point: Point, tangents: Leaves) -> tuple[Output, Leaves]:
+        if self._batches(point)[0].recorded.array is None:
+            return super()._jvp(point, tangents)
+
+        def exactly(matrix: Any, output: Output) -> Leaves:
+            blocks = blocks_of(matrix, output.layout, point.layout)
+            return contracted(blocks, tangents, output.layout)
+
+        return self._at_kinks(point, lambda there: self._formal_jvp(there, tangents), exactly)
+
+    def _formal_jvp(self, point: Point, tangents: Leaves) -> tuple[Output, Leaves]:
         output = self._value(point)
         product = self._leaves(point, Request("jvp"), output, tangents)
         return super()._jvp(point, tangents) if product is None else (output, product)
 
     def _hessian(self, point: Point) -> tuple[Output, list[Leaves]]:
+        output, (matrix,) = self._at_kinks(point, self._hessian_matrix)
+        return output, blocks_of(matrix, point.layout, point.layout)
+
+    def _hessian_matrix(self, point: Point) -> tuple[Output, Leaves]:
         output = self._value(point)
         self._require_scalar(output)
         shape = point.layout.size, point.layout.size
@@ -226,9 +262,12 @@ class SymbolicPrepared(Shown):
             matrix = self._evaluated(point, "hessian", shape)
         if not np.all(np.isfinite(output.leaves[0])):
             matrix[...] = np.nan
-        return output, blocks_of(matrix, point.layout, point.layout)
+        return output, [matrix]
 
     def _hvp(self, point: Point, tangents: Leaves) -> tuple[Output, Leaves]:
+        return self._at_kinks(point, lambda there: self._formal_hvp(there, tangents))
+
+    def _formal_hvp(self, point: Point, tangents: Leaves) -> tuple[Output, Leaves]:
         output = self._value(point)
         self._require_scalar(output)
         whole = self._leaves(point, Request("hvp"), output, tangents)
@@ -239,13 +278,24 @@ class SymbolicPrepared(Shown):
         return output, blocks_of(product, output.layout, point.layout)[0]
 
     def _derivative(self, point: Point, order: int) -> tuple[Output, Leaves]:
+        def exactly(matrix: Any, output: Output) -> Leaves:
+            return [row[0] for row in blocks_of(matrix, output.layout, point.layout)]
+
+        found = self._at_kinks(
+            point,
+            lambda there: self._formal_derivative(there, order),
+            exactly if order == 1 else None,
+        )
+        self._count_use(f"derivative {order}")
+        return found
+
+    def _formal_derivative(self, point: Point, order: int) -> tuple[Output, Leaves]:
         output = self._value(point)
         whole = self._leaves(point, Request("derivative", order=order), output)
         if whole is None:
             column = self._evaluated(point, f"derivative {order}", (output.layout.size, 1))
             spoil_rows(column, output)
             whole = [row[0] for row in blocks_of(column, output.layout, point.layout)]
-        self._count_use(f"derivative {order}")
         return output, whole
 
     def _count_use(self, what: str) -> None:

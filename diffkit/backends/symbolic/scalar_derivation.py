@@ -25,6 +25,7 @@ from diffkit.backends.symbolic.expanded import (
     matrix_of,
     simplified,
 )
+from diffkit.backends.symbolic.kinks import kinks_of
 from diffkit.backends.symbolic.local import Pair
 from diffkit.backends.symbolic.naming import data_names
 from diffkit.backends.symbolic.rules import Derivatives
@@ -107,11 +108,14 @@ class ScalarDerivation:
         self._derived: dict[str, Derived] = {}
         self._twin: Derived | None = None
         self._closed: dict[str, Entries] = {}
+        self._kink_code: Code | None = None
+        self._sided_code: Code | None = None
         self.form = options.form if options.form in WRITTEN else self._fitting_form()
 
     def _convert(self) -> None:
         self._program = to_sympy(self._graph, self._data_names, self._budget)
         self._derivatives = Derivatives(self._program.shared, self._program.conditions)
+        self._kinks = kinks_of(self._program.shared, self._outputs, self._program.conditions)
         self._is_torn = False
 
     def _fitting_form(self) -> str:
@@ -186,7 +190,8 @@ class ScalarDerivation:
         places = [(k, 0) if by_row else (0, k) for k in range(layout.size)]
         with self._deriving:
             definitions, results = self._with_outputs(what, derived)
-        count, sides = len(self._outputs), results[len(results) - 2 * len(derived.ties) :]
+        pairs = len(derived.ties) + len(self._kinks)
+        count, sides = len(self._outputs), results[len(results) - 2 * pairs :]
         entries = dict(zip(derived.entries, results[count:], strict=False))
         rows = iter([entries.get(place, sp.Integer(0)) for place in places])
         return ScalarBody(
@@ -202,8 +207,8 @@ class ScalarDerivation:
     def _with_outputs(
         self, what: str, derived: Derived
     ) -> tuple[dict[Symbol, Expression], list[Expression]]:
-        """Definitions for the entries of the value, those of the derivative, and the ties."""
-        sides = [side for pair in derived.ties for side in pair]
+        """Definitions for the entries of the value, those of the derivative, ties and kinks."""
+        sides = [side for pair in (*derived.ties, *self._kinks) for side in pair]
         if self.form == "shared":
             results = [*self._outputs, *derived.entries.values(), *sides]
             return derived.shared.reachable(results), results

@@ -77,8 +77,14 @@ class ScalarForm(ScalarDerivation):
         matrix, overflowed = self._matrix(derived, shape, groups, len(bound), dtype)
         if not (delicate or overflowed or not np.all(np.isfinite(matrix))):
             return matrix
-        wide = np.dtype(np.longdouble)
-        wider, _ = self._matrix(derived, shape, groups, len(bound), wide)
+        wider = self._wider(derived, shape, groups, len(bound))
+        if wider is None:
+            if np.all(np.isfinite(matrix)):
+                raise UnsupportedOperation(
+                    f"a value in the symbolic derivative of {self._target.name} overflows at this "
+                    "point, and SciPy computes its functions in no wider range; use backend='tape'"
+                )
+            return matrix
         if delicate:
             self._require_digits(matrix, wider)
         with np.errstate(all="ignore"):
@@ -94,7 +100,9 @@ class ScalarForm(ScalarDerivation):
             return None
         groups: tuple[Leaves, Sequence[Any], Leaves] = leaves, self._bound_values(values), []
         own, _ = self._matrix(self.derived("jacobian"), shape, groups, 1, self._dtype)
-        better, _ = self._matrix(self._sharing(), shape, groups, 1, wide)
+        better = self._wider(self._sharing(), shape, groups, 1)
+        if better is None:
+            return None
         return np.abs(own - better).astype(self._dtype)
 
     def gradients(self, stacked: Leaves, values: Values) -> tuple[Leaves, Any]:
@@ -114,10 +122,29 @@ class ScalarForm(ScalarDerivation):
         flat = np.zeros((count, self._layout.size), self._dtype)
         for (_, j), entry in zip(derived.entries, results, strict=False):
             flat[:, j] = entry
-        good = np.isfinite(flat).all(axis=1) & np.isfinite(known) & (trusted and not overflows)
+        trusted &= not (overflows or self.is_at_kink(columns, [values]))
+        good = np.isfinite(flat).all(axis=1) & np.isfinite(known) & trusted
         parts = np.split(flat, np.cumsum([leaf.size for leaf in self._layout.leaves])[:-1], axis=1)
         shapes = [(count, *leaf.shape) for leaf in self._layout.leaves]
         return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)], good
+
+    def is_at_kink(self, leaves: Leaves, samples: Sequence[Values]) -> bool:
+        """Whether the function may bend at the point, for one of the samples."""
+        if not self._kinks:
+            return False
+        with self._deriving:
+            if self._kink_code is None:
+                sides = [side for pair in self._kinks for side in pair]
+                definitions = self._program.shared.reachable(sides)
+                self._kink_code = compiled(definitions, self.groups, sides)
+        bound = [self._bound_values(values) for values in samples]
+        columns = [np.array(values) for values in zip(*bound, strict=True)]
+        with np.errstate(all="ignore"):
+            found = self._kink_code(self._dtype, _flat(leaves, self._dtype), columns, [])
+        return any(
+            np.any(np.equal(left, right))
+            for left, right in zip(found[::2], found[1::2], strict=True)
+        )
 
     def beside(self, leaves: Leaves, values: Values, tangents: Leaves) -> tuple[Any, bool]:
         """The derivative to the right of the point along a tangent, entry by entry.
@@ -125,7 +152,9 @@ class ScalarForm(ScalarDerivation):
         The second is whether the branches that the function took hold there as well.
         """
         with self._deriving:
-            code = self._whole(self._one_sided)
+            if self._sided_code is None:
+                self._sided_code = self._whole(self._one_sided)
+            code = self._sided_code
         bound = self._bound_values(values)
         groups = _flat(leaves, self._dtype), bound, _flat(tangents, self._dtype)
         with np.errstate(all="ignore"):
@@ -178,6 +207,19 @@ class ScalarForm(ScalarDerivation):
         for place, entry in zip(derived.entries, sums, strict=True):
             matrix[place] = entry
         return matrix, bool(overflows)
+
+    def _wider(
+        self,
+        derived: Derived,
+        shape: tuple[int, int],
+        groups: tuple[Leaves, Sequence[Any], Leaves],
+        count: int,
+    ) -> Any:
+        """The matrix computed in longdouble; None where SciPy's functions have none."""
+        try:
+            return self._matrix(derived, shape, groups, count, np.dtype(np.longdouble))[0]
+        except TypeError:
+            return None
 
     def _refuse_ties(self, sides: Sequence[Any], derived: Derived) -> None:
         """Raise where a pair that must differ is equal."""

@@ -34,7 +34,7 @@ class ArrayCode:
     Attributes:
         lines: the assignments.
         results: source of the values of the function, then of the derivative, then of both
-            sides of every tie.
+            sides of every tie, then of both sides of every kink.
         parameters: the names of what the lines read: leaves of `x`, bound values, directions.
         names: what else they refer to.
         emitter: what wrote them.
@@ -45,7 +45,7 @@ class ArrayCode:
 
     emitter: Emitter
     parameters: tuple[list[str], list[str], list[str]]
-    results: tuple[list[str], list[str], list[str]]
+    results: tuple[list[str], list[str], list[str], list[str]]
     ties: list[Pair]
     entries: int
     _programs: dict[str, Callable[..., Any]] = field(default_factory=dict)
@@ -61,15 +61,13 @@ class ArrayCode:
         returned = ", ".join(f"({''.join(f'{r}, ' for r in part)})" for part in self.results)
         return program_source(", ".join(["m", *x, *b, *t]), self.emitter.lines, returned)
 
-    def run(
-        self, dtype: np.dtype[Any], count: int, *values: Any
-    ) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]:
-        """Values, derivatives and sides of ties, computed in a dtype."""
+    def run(self, dtype: np.dtype[Any], count: int, *values: Any) -> tuple[tuple[Any, ...], ...]:
+        """Values, derivatives, sides of ties and of kinks, computed in a dtype."""
         program = self._programs.get(dtype.str)
         if program is None:
             names = {**self.emitter.names, **self.emitter.numbers(dtype), "dtype": dtype}
             program = self._programs[dtype.str] = built(self.source, names)
-        result: tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]] = program(count, *values)
+        result: tuple[tuple[Any, ...], ...] = program(count, *values)
         return result
 
 
@@ -101,7 +99,8 @@ class ArrayBody:
             lines.add(f"b{i} = {name if floating else f'numpy.asarray({name}).astype(dtype)[()]'}")
         for line in self.code.emitter.lines:
             lines.add(line)
-        values, derivative, sides = self.code.results
+        values, derivative, ties, kinks = self.code.results
+        sides = [*ties, *kinks]
         for left, right in zip(sides[::2], sides[1::2], strict=True):
             lines.require(f"not numpy.any(numpy.equal({left}, {right}))")
         made = [

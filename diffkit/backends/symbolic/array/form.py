@@ -12,11 +12,13 @@ import sympy as sp
 
 from diffkit.backends.symbolic.array.code import ArrayBody, ArrayCode
 from diffkit.backends.symbolic.array.emit import Emitter
+from diffkit.backends.symbolic.array.extremes import shared_extremes
 from diffkit.backends.symbolic.array.lowering import Lowered, lowered
 from diffkit.backends.symbolic.array.notation import Shape
 from diffkit.backends.symbolic.array.walks import ArrayDerivatives
 from diffkit.backends.symbolic.course import Course, Values
 from diffkit.backends.symbolic.entry import Entry, compiled_entry
+from diffkit.backends.symbolic.kinks import kinks_of
 from diffkit.backends.symbolic.request import Request
 from diffkit.errors import UnsupportedOperation
 from diffkit.structure import Leaves
@@ -57,7 +59,12 @@ class ArrayForm:
 
     def _convert(self) -> None:
         self._lowered: Lowered = lowered(self._graph, self._budget, self._points)
-        self._derivatives = ArrayDerivatives(self._lowered.program, self._lowered.conditions)
+        low = self._lowered
+        self._derivatives = ArrayDerivatives(low.program, low.conditions)
+        self._kinks = [
+            *kinks_of(low.program, low.outputs, low.conditions),
+            *shared_extremes(low.program, low.outputs),
+        ]
 
     def code(self, request: Request) -> ArrayCode:
         """The compiled derivative; if deriving it was broken off before, it starts afresh."""
@@ -86,18 +93,22 @@ class ArrayForm:
         directions = self._directions(request)
         wanted, shapes = self._derived(request, directions)
         ties = list(self._derivatives.ties)
-        sides = [program.define(side) for pair in ties for side in pair]
+        looked_at = self._kinks if request.kind in ("kinks", "gradient", "derivative") else []
+        sides, bends = (
+            [program.define(side) for pair in pairs for side in pair] for pairs in (ties, looked_at)
+        )
         read = {s: f"x{i}" for i, s in enumerate(low.inputs)}
         read |= {s: f"b{i}" for i, s in enumerate(low.bound)}
         read |= {s: f"t{i}" for i, s in enumerate(directions)}
         emitter = Emitter(program, read)
-        emitter.write([*low.outputs, *wanted, *sides])
+        emitter.write([*low.outputs, *wanted, *sides, *bends])
         points, each = self._points, self._points or request.batched
         output_shapes = [leaf.shape for leaf in self._graph.output_layout.leaves]
         results = (
             [emitter.result(o, s, points) for o, s in zip(low.outputs, output_shapes, strict=True)],
             [emitter.result(e, s, each) for e, s in zip(wanted, shapes, strict=True)],
             [emitter.scalar(side) for side in sides],
+            [emitter.scalar(side) for side in bends],
         )
         needed = program.reachable(wanted)
         entries = sum(math.prod(program.shapes[s]) for s in needed if s in program.batched)
@@ -124,6 +135,8 @@ class ArrayForm:
         low, derivatives = self._lowered, self._derivatives
         output_shapes = [leaf.shape for leaf in self._graph.output_layout.leaves]
         input_shapes = [leaf.shape for leaf in self._graph.layout.leaves]
+        if request.kind == "kinks":
+            return [], []
         if request.kind == "vjp":
             pulled = derivatives.pulled(low.outputs, directions, low.inputs, request.guarded)
             return pulled, input_shapes
@@ -188,10 +201,26 @@ class ArrayForm:
         try:
             wide = np.dtype(np.longdouble)
             _, wider, _ = self._attempt(request, wide, leaves, bound, directions)
-        except TypeError:  # of NumPy's linear algebra, which has no longdouble
-            return result
+        except TypeError as error:  # of linear algebra and SciPy, which have no longdouble
+            if not _finite(result):
+                return result
+            raise UnsupportedOperation(
+                f"a value in the symbolic derivative of {self.course.target.name} overflows at "
+                "this point, and not all of it can be computed in a wider range; use "
+                "backend='tape'"
+            ) from error
         with np.errstate(all="ignore"):
             return [np.asarray(part).astype(self._dtype) for part in wider]
+
+    def is_at_kink(self, leaves: Leaves, values: Values) -> bool:
+        """Whether the function may bend at the point."""
+        if not self._kinks:
+            return False
+        self.course.complete(values, self._needed)
+        bound = [values[index] for index in self._bound]
+        with np.errstate(all="ignore"):
+            sides = self._run(Request("kinks"), self._dtype, leaves, bound, [])[-1]
+        return _any_equal(sides)
 
     def gradients(self, stacked: Leaves, values: Values) -> tuple[Leaves, Any]:
         """The gradients at points stacked along a leading axis, and where they can be trusted."""
@@ -199,9 +228,9 @@ class ArrayForm:
             self._many = ArrayForm(self.course, self._budget, points=True)
         self.course.complete(values, self._needed)
         bound = [values[index] for index in self._bound]
-        value, gradients, overflowed = self._many._attempt(
-            Request("gradient"), self._dtype, stacked, bound, []
-        )
+        many, request = self._many, Request("gradient")
+        value, gradients, overflowed = many._attempt(request, self._dtype, stacked, bound, [])
+        overflowed |= many.is_at_kink(stacked, values)
         rows = [part.reshape(len(stacked[0]), -1) for part in (*value, *gradients)]
         good = np.all([np.isfinite(row).all(axis=1) for row in rows], axis=0)
         return gradients, good & (not overflowed)
@@ -216,29 +245,35 @@ class ArrayForm:
     ) -> tuple[Leaves, Leaves, bool]:
         """Value and derivative computed in a dtype, and whether a value overflowed on the way."""
         overflows: list[str] = []
+        with np.errstate(all="ignore", over="call", call=lambda kind, _: overflows.append(kind)):
+            value, derivative, sides, _ = self._run(request, dtype, leaves, bound, directions)
+        if _any_equal(sides):
+            raise UnsupportedOperation(
+                f"{self.course.target.name} switches formula, or jumps, just at an entry of this "
+                "point; its formula there says nothing about its derivative"
+            )
+        return list(value), list(derivative), bool(overflows)
+
+    def _run(
+        self,
+        request: Request,
+        dtype: np.dtype[Any],
+        leaves: Leaves,
+        bound: Sequence[Any],
+        directions: Leaves,
+    ) -> tuple[tuple[Any, ...], ...]:
+        """All that the program of a request computes, in a dtype."""
         given = [np.asarray(leaf, dtype)[()] for leaf in (*leaves, *directions)]
         x, t = given[: len(leaves)], given[len(leaves) :]
         many = x if self._points else t if request.batched else []
         count = len(many[0]) if many else 0
         code = self.code(request)
-        with np.errstate(all="ignore", over="call", call=lambda kind, _: overflows.append(kind)):
+        with np.errstate(invalid="ignore", divide="ignore", under="ignore"):
             data = [
                 value if whole else _cast(value, dtype, self._dtype)
                 for value, whole in zip(bound, self._whole_numbers, strict=True)
             ]
-            value, derivative, sides = code.run(dtype, count, *x, *data, *t)
-        self._refuse_ties(sides)
-        return list(value), list(derivative), bool(overflows)
-
-    def _refuse_ties(self, sides: Sequence[Any]) -> None:
-        """Raise where a pair that must differ is equal."""
-        for left, right in zip(sides[::2], sides[1::2], strict=True):
-            if np.any(np.equal(left, right)):
-                name = self.course.target.name
-                raise UnsupportedOperation(
-                    f"{name} switches formula, or jumps, just at an entry of this point; its "
-                    "formula there says nothing about its derivative"
-                )
+            return code.run(dtype, count, *x, *data, *t)
 
     def _unit_directions(self, request: Request) -> Iterator[Leaves]:
         """All unit directions, in batches that fit into memory."""
@@ -255,6 +290,13 @@ class ArrayForm:
                 leaves.append(part.reshape(stop - start, *leaf.shape))
                 left += leaf.size
             yield leaves
+
+
+def _any_equal(sides: Sequence[Any]) -> bool:
+    """Whether the sides of a pair are equal anywhere."""
+    return any(
+        np.any(np.equal(left, right)) for left, right in zip(sides[::2], sides[1::2], strict=True)
+    )
 
 
 def _finite(leaves: Leaves) -> bool:
