@@ -28,6 +28,7 @@ class Lines:
             "isfinite": math.isfinite,
             "vdot": np.vdot,
             "add_reduce": np.add.reduce,
+            "asarray": np.asarray,
             "memory_order": memory_order,
             "same_value": same_value,
         }
@@ -41,6 +42,14 @@ class Lines:
         name = f"c_{len(self.names)}"
         self.names[name] = value
         return name
+
+    def literal(self, value: Any) -> str:
+        """How the source writes a value: as it is where that can be, else by a name."""
+        if type(value) in (int, str):
+            return repr(value)
+        if isinstance(value, type) and value.__module__ == "builtins":
+            return value.__name__
+        return self.constant(value)
 
     def require(self, condition: str) -> None:
         """Decline where a condition does not hold."""
@@ -62,14 +71,14 @@ class Lines:
         if nesting.container is None:
             self._take_leaf(name, *next(leaves), number)
             return
-        container = self.constant(nesting.container)
+        container = self.literal(nesting.container)
         self.require(f"type({name}) is {container} and len({name}) == {len(nesting.members)}")
         is_dict = issubclass(nesting.container, dict)
         if is_dict:
             self.require(f"list({name}) == {self.constant(list(nesting.keys))}")
         for k, member in enumerate(nesting.members):
             part = f"{name}_{k}"
-            key = self.constant(nesting.keys[k]) if is_dict else str(k)
+            key = self.literal(nesting.keys[k]) if is_dict else str(k)
             self.add(f"{part} = {name}[{key}]")
             self.take_apart(part, member, leaves, number)
 
@@ -101,17 +110,17 @@ class Lines:
     def take_data(self, name: str, data: Any, targets: Iterator[str]) -> None:
         """Check the data arguments and bind their numeric leaves."""
         if isinstance(data, (dict, list, tuple)):
-            container = self.constant(type(data))
+            container = self.literal(type(data))
             self.require(f"type({name}) is {container} and len({name}) == {len(data)}")
             members: Iterable[Any] = enumerate(data)
             if isinstance(data, dict):
                 members = data.items()
                 self.require(f"list({name}) == {self.constant(list(data))}")
             for k, (key, member) in enumerate(members):
-                self.add(f"{name}_{k} = {name}[{self.constant(key)}]")
+                self.add(f"{name}_{k} = {name}[{self.literal(key)}]")
                 self.take_data(f"{name}_{k}", member, targets)
         elif is_data(data):
-            like = f"type({name}) is {self.constant(type(data))}"
+            like = f"type({name}) is {self.literal(type(data))}"
             self.require(self._laid_out_like(name, data) if isinstance(data, np.ndarray) else like)
             self.add(f"{next(targets)} = {name}")
         else:
@@ -138,10 +147,10 @@ class Lines:
             return next(results)
         members = [self.put_together(member, results) for member in nesting.members]
         if issubclass(nesting.container, dict):
-            keys = [self.constant(key) for key in nesting.keys]
+            keys = [self.literal(key) for key in nesting.keys]
             return "{" + ", ".join(f"{k}: {m}" for k, m in zip(keys, members, strict=True)) + "}"
         if hasattr(nesting.container, "_fields"):
-            return f"{self.constant(nesting.container)}({', '.join(members)})"
+            return f"{self.literal(nesting.container)}({', '.join(members)})"
         if issubclass(nesting.container, tuple):
             return "(" + "".join(f"{m}, " for m in members) + ")"
         return f"[{', '.join(members)}]"

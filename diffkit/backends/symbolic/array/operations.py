@@ -201,28 +201,11 @@ class Scatter(Operation):
 
 
 @dataclass(frozen=True)
-class Lookup(Operation):
-    """Entries of the first operand at integers that are the others; `to` is the shape."""
+class ByIntegers(Operation):
+    """What moves entries of the first operand, of which integers that are the others say where.
 
-    index: Indexing
-    to: Shape
-
-    def shape(self, shapes: Sequence[Shape]) -> Shape:
-        return self.to
-
-    def push(self, program: ArrayProgram, y: Symbol, tangents: Sequence[Expression]) -> Expression:
-        whole = repeated(program, tangents[0], program.shape(self.operands[0]))
-        return program.apply(replace(self, operands=(whole, *self.operands[1:])))
-
-    def pull(self, program: ArrayProgram, y: Symbol, adjoint: Expression, k: int) -> Expression:
-        whole = repeated(program, adjoint, self.to)
-        operands = (whole, *self.operands[1:])
-        return program.apply(Spread(operands, self.index, program.shape(self.operands[0])))
-
-
-@dataclass(frozen=True)
-class Spread(Operation):
-    """Zeros of shape `to` with the first operand added at integers that are the others."""
+    The result has the shape `to`.
+    """
 
     index: Indexing
     to: Shape
@@ -236,7 +219,16 @@ class Spread(Operation):
 
     def pull(self, program: ArrayProgram, y: Symbol, adjoint: Expression, k: int) -> Expression:
         operands = (repeated(program, adjoint, self.to), *self.operands[1:])
-        return program.apply(Lookup(operands, self.index, program.shape(self.operands[0])))
+        back = Spread if isinstance(self, Lookup) else Lookup
+        return program.apply(back(operands, self.index, program.shape(self.operands[0])))
+
+
+class Lookup(ByIntegers):
+    """Entries at the integers."""
+
+
+class Spread(ByIntegers):
+    """Zeros with the entries added at the integers."""
 
 
 class Indexing:
