@@ -194,3 +194,46 @@ def test_corners_are_seen(f: Function) -> None:
     assert result.status == {"x": "kink"}
     assert result.error == pytest.approx(abs(right - left) / 2, rel=1e-2)
     assert min(left, right) - 1e-9 <= result.value <= max(left, right) + 1e-9
+
+
+ALONE: list[tuple[Function, float]] = [
+    (np.sin, 0.3),
+    (np.exp, -20.0),
+    (np.log, 1e-5),
+    (lambda x: x * x, 1e150),
+    (lambda x: np.sqrt(x - 0.1), 0.1 + 1e-9),
+    (lambda x: np.round(np.sin(x), 9), 1.0),
+    (lambda x: abs(x - 0.25), 0.25),
+    (lambda x: x * np.sin(1 / x), 1e-3),
+    (lambda x: x * 0 + 2, 0.7),
+    (np.tanh, 0.0),
+]
+
+
+@pytest.mark.parametrize(("f", "x"), ALONE)
+def test_a_number_alone_is_differentiated_as_one_of_many(f: Function, x: float) -> None:
+    """What is done without arrays for a function of one number gives the same, to the last bit."""
+    alone = prepare(f, x, backend=FiniteDifference()).estimate(x)
+    boxed = prepare(lambda p: f(p["x"]), {"x": x}, backend=FiniteDifference()).estimate({"x": x})
+    assert_same_estimate(alone, boxed)
+
+
+def test_a_function_that_keeps_and_changes_its_argument_does_no_harm() -> None:
+    """Every evaluation is given an array of its own."""
+    kept: list[Any] = []
+
+    def f(x: Any) -> Any:
+        kept.append(x)
+        x *= 2
+        return np.sum(x**2)
+
+    x = np.array([1.0, 2.0, 3.0])
+    np.testing.assert_allclose(prepare(f, x, backend="finite").gradient(x), 8 * x, rtol=1e-12)
+    assert len({array.ctypes.data for array in kept}) == len(kept)
+
+
+def assert_same_estimate(alone: Estimate, boxed: Estimate) -> None:
+    assert list(alone.status.values()) == list(boxed.status.values())
+    assert alone.evaluations == boxed.evaluations
+    for name in ("value", "error", "truncation", "roundoff"):
+        np.testing.assert_array_equal(getattr(alone, name), getattr(boxed, name)["x"])

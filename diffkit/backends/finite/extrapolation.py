@@ -6,11 +6,13 @@ for every line that still needs one. What a table says from afar is then checked
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from diffkit.backends.finite.corners import corners, mixed_corners
 from diffkit.backends.finite.divergence import diverging
-from diffkit.backends.finite.limit import Limit
+from diffkit.backends.finite.limit import Limit, some
 from diffkit.backends.finite.probe import CLEAR, NOISE, Probe, probe
 from diffkit.backends.finite.quotients import LineQuotient, Quotient, Sample
 from diffkit.backends.finite.refinement import BETWEEN, best_run, steps_of_use
@@ -57,11 +59,12 @@ class Search:
     def _forget(self) -> None:
         """Begin anew with the rows, keeping what probes have seen."""
         shape, lines = self.shape, self.shape[0]
-        self.table = Table(self.quotient.power, self.columns)
-        self.curvature = Table(2, self.columns)
+        self.table = Table(self.quotient.power, self.columns)  # of slopes, then of curvatures
         self.value = np.full(shape, np.nan, self.dtype)
         self.truncation = np.full(shape, np.inf, self.dtype)
         self.roundoff = np.full(shape, np.inf, self.dtype)
+        self.error = np.full(shape, np.inf, self.dtype)
+        self.lost = np.full(shape, np.nan, self.dtype)  # to rounding, at the first step
         self.settled = np.zeros(shape, bool)
         self.suspect = np.zeros(shape, bool)
         self.kink = np.zeros(shape, bool)
@@ -80,16 +83,21 @@ class Search:
         self.bend_unit = self.quotient.unit
         self.rows = np.zeros(lines, int)
 
-    @property
-    def error(self) -> Array:
-        return np.asarray(self.truncation + self.roundoff)
+    def _believe(self, where: Array, value: Array, truncation: Any, roundoff: Array) -> None:
+        """Take another value for the best of some entries, with the two parts of its error."""
+        self.value = np.where(where, value, self.value)
+        self.truncation = np.where(where, truncation, self.truncation)
+        self.roundoff = np.where(where, roundoff, self.roundoff)
+        self.error = self.truncation + self.roundoff
 
     def run(self) -> Limit:
         steps, meter = FIRST_STEP * self.quotient.unit, self.quotient.sampler.meter
         for _ in range(MAX_ROWS):
+            if not some(self.live):
+                break
             sample = self.quotient.sampled(steps, self.live)
             self.live &= sample.made
-            if not self.live.any():
+            if not some(self.live):
                 break
             self.samples.append(sample)
             self._take(len(self.samples) - 1)
@@ -111,16 +119,15 @@ class Search:
     def _take(self, row: int) -> None:
         sample = self.samples[row]
         alive = (sample.made & (row >= self.start))[:, np.newaxis]
-        value = np.where(alive, sample.value, np.nan)
+        value = sample.value if alive.all() else np.where(alive, sample.value, np.nan)
         noise = sample.noise + self.floor * sample.gain
         self.rows += alive[:, 0]
         self._note_first(value, noise, sample)
-        self.table.add(sample.steps, value, noise)
+        self._extrapolate(sample, value, noise)
         if self.table.rows < FEWEST:
-            self._add_curvature(sample, noise)
             return
-        found, spread, roundoff, column, settled = self.table.best()
-        if np.any(astray := abs(found - self.anchor) > self.slack):
+        found, spread, roundoff, column, settled = self.table.best(len(value))
+        if some(astray := abs(found - self.anchor) > self.slack):
             spread, settled = np.where(astray, np.inf, spread), settled & ~astray
         error = spread + roundoff
         bent = self._bent(sample, noise, settled)
@@ -128,22 +135,25 @@ class Search:
         open_ = ~(self.settled | self.kink | self.drowned) & alive
         better = open_ & ((error < self.error) | self._refuted(found, error))
         self._listen_for_echo(found, error, open_ & ~better)
-        self.value = np.where(better, found, self.value)
-        self.truncation = np.where(better, spread, self.truncation)
-        self.roundoff = np.where(better, roundoff, self.roundoff)
+        if some(better):
+            self._believe(better, found, spread, roundoff)
+            self.reached = np.where(better, sample.steps[:, np.newaxis], self.reached)
+            self.top = np.where(better, row - column, self.top)
         self.age = np.where(better, 0, self.age + alive)
-        self.reached = np.where(better, sample.steps[:, np.newaxis], self.reached)
-        self.top = np.where(better, row - column, self.top)
         self.suspect = np.where(alive, bent & open_, self.suspect)
         self.settled |= settled & open_ & ~bent
         self._confirm_kinks(row, noise)
 
     def _note_first(self, value: Array, noise: Array, sample: Sample) -> None:
         finite = np.isfinite(value)
-        self.last = np.where(sample.made[:, np.newaxis], value, self.last)
-        self.last_noise = np.where(sample.made[:, np.newaxis], noise, self.last_noise)
+        if sample.made.all():
+            self.last, self.last_noise = value, noise
+        else:
+            made = sample.made[:, np.newaxis]
+            self.last = np.where(made, value, self.last)
+            self.last_noise = np.where(made, noise, self.last_noise)
         new = finite & ~self.seen
-        if new.any():
+        if some(new):
             self.first_slope = np.where(new, abs(value), self.first_slope)
             self.first_noise = np.where(new, noise, self.first_noise)
             self.first_value_noise = np.where(
@@ -151,6 +161,7 @@ class Search:
             )
             if sample.jump is not None:
                 self.first_jump = np.where(new, abs(sample.jump), self.first_jump)
+            self.lost = CLEAR * np.fmax(self.quotient.eps * self.first_slope, self.first_noise)
         self.seen |= finite
         self.flat &= sample.flat | ~finite
 
@@ -164,10 +175,12 @@ class Search:
 
         The smallest of many spreads is small by chance where `f` has more noise than it shows.
         """
+        if not some(open_):
+            return
         echo = open_ & (self.age == 0) & (error < CLEAR * self.error)
-        if echo.any():
+        if some(echo):
             wider = np.maximum(self.error, abs(value - self.value)) - self.truncation
-            self.roundoff = np.where(echo, wider, self.roundoff)
+            self._believe(echo, self.value, self.truncation, wider)
 
     def _bent(self, sample: Sample, noise: Array, settled: Array) -> Array:
         """Whether the slope settled, but not the curvature, as it does on smooth functions.
@@ -175,44 +188,53 @@ class Search:
         At a kink the slopes on both sides have different limits. Their difference, divided by
         the step, is a curvature that grows without limit instead of settling.
         """
+        bent = settled
         if sample.jump is None:
             return np.zeros(settled.shape, bool)
-        self._add_curvature(sample, noise)
-        if not settled.any():
-            return settled
-        smooth = np.any(self.curvature.spread <= CLEAR * self.curvature.noise, axis=0)
+        if some(settled):
+            curvatures = slice(len(settled), None)
+            spread, level = self.table.spread[:, curvatures], self.table.noise[:, curvatures]
+            bent = settled & ~np.any(spread <= CLEAR * level, axis=0)
+        if not some(bent):
+            return bent
         first = np.nan_to_num(self.first_slope) + np.nan_to_num(self.first_jump)
         negligible = abs(sample.jump) <= np.maximum(CLEAR * noise, self.quotient.eps * first)
-        bent = ~smooth & ~negligible & np.isfinite(self.curvature.values[0])
-        return np.asarray(settled & bent)
+        return np.asarray(bent & ~negligible & np.isfinite(self.table.values[0, curvatures]))
 
-    def _add_curvature(self, sample: Sample, noise: Array) -> None:
-        if sample.jump is None:
+    def _extrapolate(self, sample: Sample, value: Array, noise: Array) -> None:
+        """Add a row to the table: slopes and, in lines after those, curvatures."""
+        steps, jump = sample.steps, sample.jump
+        if jump is None:
+            self.table.add(steps, value, noise)
             return
-        fresh = (self.rows <= 1) & np.isfinite(sample.jump).any(axis=1)
-        self.bend_unit = np.where(fresh, sample.steps, self.bend_unit)
-        scale = (self.bend_unit / sample.steps)[:, np.newaxis]
-        jump = np.where(np.isnan(self.last), np.nan, sample.jump)
-        self.curvature.add(sample.steps, jump * scale, 2 * noise * scale)
+        fresh = (self.rows <= 1) & np.isfinite(jump).any(axis=1)
+        self.bend_unit = np.where(fresh, steps, self.bend_unit)
+        scale = (self.bend_unit / steps)[:, np.newaxis]
+        bend = np.where(np.isnan(self.last), np.nan, jump) * scale
+        self.table.add(
+            np.concatenate([steps, steps]),
+            np.concatenate([value, bend]),
+            np.concatenate([noise, 2 * noise * scale]),
+        )
 
     def _confirm_kinks(self, row: int, noise: Array) -> None:
         """A corner seen from close by is a kink; so is a jump that lasts until rounding."""
+        if not (some(self.corner) or some(self.suspect)):
+            return
         found = (self.corner != 0) & np.isfinite(self.last) & ~self.kink
         jumps = [s.jump for s in self.samples[max(row - 2, 0) : row + 1] if s.jump is not None]
         jump = np.where(found, self.corner, jumps[-1] if jumps else 0)
-        if len(jumps) == 3 and self.suspect.any():
+        if len(jumps) == 3 and some(self.suspect):
             lasting = np.ptp(np.array(jumps), axis=0) < AGREEMENT * abs(jumps[-1])
             hidden = CLEAR**2 * noise > abs(jumps[-1])
             lasting &= self.suspect
             short = (self.samples[row].steps < self.smallest)[:, np.newaxis]
             found |= lasting & (hidden | short)
-            self.truncation = np.where(lasting, np.inf, self.truncation)
-        if found.any():
+            self._believe(lasting, self.value, np.inf, self.roundoff)
+        if some(found):
             self.kink |= found
             self.suspect &= ~found
-            self.value = np.where(found, self.last, self.value)
-            self.truncation = np.where(found, abs(jump) / 2, self.truncation)
-            self.roundoff = np.where(found, noise, self.roundoff)
+            self._believe(found, self.last, abs(jump) / 2, noise)
 
     # ------------------------------------------------------------------ a look from close by
 
@@ -220,7 +242,7 @@ class Search:
         """Probe lines that are about to finish, or find no end; those which must go on."""
         none = np.zeros(len(finished), bool)
         midway = self.live & (self.rows == PATIENCE + 1)
-        if not isinstance(self.quotient, LineQuotient) or not (finished | midway).any():
+        if not isinstance(self.quotient, LineQuotient) or not some(finished | midway):
             return none
         eps = np.max(self.quotient.eps, axis=1, initial=0.0)
         last = self.reached.min(axis=1)
@@ -232,7 +254,7 @@ class Search:
         due &= np.isfinite(self.error).any(axis=1)
         lasting = (self._agreeing() | self.suspect).any(axis=1)
         due |= midway & close & lasting
-        if not due.any():
+        if not some(due):
             return none
         believed = np.where(np.isfinite(self.error), self.value, 0)
         doubt = np.where(np.isfinite(self.error), self.error, np.inf)
@@ -252,7 +274,7 @@ class Search:
         astray = believed & (abs(seen.slope - self.value) > slack) & first & ~seen.blind
         noisy = believed & ~astray & (seen.noise > NOISE * seen.usual)
         floor = np.where(believed, np.where(noisy, seen.noise, 0), self.floor)
-        if not ((floor != self.floor) | corner | astray).any():
+        if not some((floor != self.floor) | corner | astray):
             return np.zeros(len(looked), bool)
         self.floor = floor
         self.corner = np.where(corner, seen.corner, self.corner)
@@ -269,13 +291,16 @@ class Search:
 
     def _finished(self, steps: Array) -> Array:
         """The lines for which another row would bring nothing."""
+        done = self.settled | self.kink | self.drowned
+        if done.all():
+            return np.ones(len(done), bool)
         value, noise = self.last, self.last_noise
         informed = self._agreeing() | (noise > AGREEMENT * abs(value))
         hopeless = informed & (noise > self.error) & ~self.suspect
         short = (steps < self.smallest)[:, np.newaxis]
         lost = ~np.isfinite(value) & ~np.isfinite(self.error) & short
         past = (self.age >= WORSE) & self._tolerable() & ~self.suspect
-        done = self.settled | self.kink | hopeless | lost | past | self.drowned
+        done |= hopeless | lost | past
         return np.asarray(done.all(axis=1))
 
     def _agreeing(self) -> Array:
@@ -286,6 +311,8 @@ class Search:
         finite = (np.isfinite(self.last) & waiting).any(axis=1)
         agreeing = (self._agreeing() & waiting).any(axis=1)
         lost = ~agreeing & (self.rows > 2)
+        if finite.all() and not some(lost):
+            return steps / CONTRACTION
         proposed = np.where(
             finite, np.where(lost, steps / SEARCH, steps / CONTRACTION), steps / ESCAPE
         )
@@ -299,7 +326,7 @@ class Search:
     def _recognise_constants(self) -> None:
         """No error where `f` never changed, not even far away."""
         flat = self.flat & self.seen & (self.rows >= 3)[:, np.newaxis]
-        if not flat.any():
+        if not some(flat):
             return
         constant = flat
         for times in WIDE:
@@ -307,8 +334,7 @@ class Search:
                 times * self.quotient.unit, np.asarray(constant.any(axis=1))
             )
             constant &= wide.flat
-        self.truncation = np.where(constant, 0, self.truncation)
-        self.roundoff = np.where(constant, 0, self.roundoff)
+        self._believe(constant, self.value, 0.0, np.zeros_like(self.roundoff))
 
     def _refine(self) -> None:
         """Lose less to rounding where the limit is known, by steps between the longest of use."""
@@ -318,7 +344,7 @@ class Search:
         noisy = (self.floor > 0) & self._agreeing() & ~self.suspect
         open_ = (self.settled | noisy) & ~self.kink & (self.error > 0)
         lines = open_.any(axis=1) & (self.rows >= FEWEST)
-        if not lines.any():
+        if not some(lines):
             return
         longest, following = steps_of_use(self.samples, self.top, np.where(open_, self.error, -1))
         for part in BETWEEN:
@@ -329,10 +355,8 @@ class Search:
         better = (found.noise < self.roundoff) | (floor > self.floor) | ~self.settled
         apart = abs(found.value - self.value)
         better &= open_ & np.isfinite(found.noise) & (apart <= self.error + found.noise)
-        self.value = np.where(better, found.value, self.value)
         doubt = np.maximum(found.spread, apart - found.noise)
-        self.truncation = np.where(better, doubt, self.truncation)
-        self.roundoff = np.where(better, found.noise, self.roundoff)
+        self._believe(better, found.value, doubt, found.noise)
         self.settled |= better
 
     def _common_floor(self) -> Array:
@@ -351,7 +375,7 @@ class Search:
             return
         steps = self.reached.min(axis=1)
         chosen = np.isfinite(steps) & np.isfinite(self.error).any(axis=1) & ~self.unseen
-        if not quotient.formula.central or not chosen.any():
+        if not quotient.formula.central or not some(chosen):
             return
         steps = np.where(chosen, steps, quotient.unit)
         if isinstance(quotient, LineQuotient):
@@ -361,7 +385,7 @@ class Search:
         self.unseen |= chosen & ~made
         corner = (jump != 0) & (self._trustworthy() | self._agreeing())
         self.kink |= corner
-        self.truncation = np.where(corner, abs(jump) / 2, self.truncation)
+        self._believe(corner, self.value, abs(jump) / 2, self.roundoff)
 
     def _limit(self) -> Limit:
         missing = ~np.isfinite(self.error)
@@ -371,7 +395,8 @@ class Search:
         if not useful.all():
             value = np.where(useful, value, diverging(self.samples, value))
         noisy = self.settled & (self.error > self._digits())
-        noisy &= self.floor > NOISY * np.nan_to_num(self.first_value_noise)
+        if some(noisy):
+            noisy &= self.floor > NOISY * np.nan_to_num(self.first_value_noise)
         status = np.where(trusted, np.where(noisy, "noisy", "converged"), "unresolved")
         status = np.where(self.kink, "kink", status)
         status = np.where(self.seen | ~missing, status, "domain")
@@ -393,8 +418,7 @@ class Search:
         A derivative that is zero has no digits: there an error counts for nothing that rounding
         in `f` alone causes at the first, longest step.
         """
-        lost = CLEAR * np.fmax(self.quotient.eps * self.first_slope, self.first_noise)
-        return np.asarray(self.error <= np.fmax(self._digits(), lost))
+        return np.asarray(self.error <= np.fmax(self._digits(), self.lost))
 
     def _digits(self) -> Array:
         """The error that leaves a fair part of the digits."""

@@ -9,6 +9,11 @@ import numpy as np
 from diffkit.structure import Array
 
 
+def some(flags: Array) -> bool:
+    """Whether any is set; a fraction of the cost of `flags.any()` where they are few."""
+    return bool(np.count_nonzero(flags))
+
+
 @dataclass(frozen=True)
 class Limit:
     """What extrapolation found, first axis the line, second the entry of the output.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from functools import cached_property
 from typing import Any, Protocol
@@ -162,8 +162,9 @@ class Bundle:
         """The steps, first axis the line, that were really made."""
         simple = self._simple
         if simple is not None:
-            column = simple.reshape(-1, *(1,) * (steps.ndim - 1))
-            return np.asarray((column + steps) - column)
+            column = simple if steps.ndim == 1 else simple[:, np.newaxis]
+            landed: Array = (column + steps) - column
+            return landed
         found = [d.landed(step) for d, step in zip(self.directions, steps, strict=True)]
         return np.array(found, dtype=steps.dtype).reshape(steps.shape)
 
@@ -212,6 +213,20 @@ class Places:
         direction: Direction = self._bundle.directions[self._lines[i]]
         return direction.moved(self._leaves, self._steps[i])
 
+    def each(self, chosen: Array) -> Iterator[Leaves]:
+        """The chosen places, one after the other."""
+        if self._numbers is None:
+            yield from (self[i] for i in chosen)
+            return
+        leaves = self._leaves
+        which, position = self._bundle.places[:, self._lines[chosen]].tolist()
+        for k, at, number in zip(which, position, self._numbers[chosen], strict=True):
+            changed = number
+            if leaves[k].ndim:
+                changed = np.array(leaves[k], order="C")
+                changed.reshape(-1)[at] = number
+            yield [changed] if len(leaves) == 1 else [*leaves[:k], changed, *leaves[k + 1 :]]
+
     def stacked(self, chosen: Array) -> Leaves:
         """The leaves of the chosen places, each with one more leading axis."""
         if self._numbers is None:
@@ -230,7 +245,8 @@ class Places:
 
     def _finite(self) -> Array:
         if self._numbers is not None:
-            return np.asarray(np.isfinite(self._numbers))
+            finite: Array = np.isfinite(self._numbers)
+            return finite
         found = [all(np.isfinite(leaf).all() for leaf in self[i]) for i in range(len(self))]
         return np.array(found, bool)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from diffkit.backends.finite.limit import some
 from diffkit.backends.finite.quotients import LineQuotient, within_budget
 from diffkit.structure import Array
 
@@ -80,14 +81,14 @@ def probe(
     for _ in range(WIDER):
         hidden = seen.blind & (abs(expected) * steps[:, np.newaxis] > CLEAR * seen.usual)
         again = chosen & hidden.any(axis=1) & (steps * WIDEN < longest)
-        if not again.any():
+        if not some(again):
             break
         steps = np.where(again, steps * WIDEN, steps)
         seen = _where(again, _look(quotient, steps, again), seen)
     strange = (seen.noise > seen.usual * NOISE) | (seen.corner != 0)
     strange |= abs(seen.slope - expected) > seen.slack + doubt
     doubtful = chosen & (strange & seen.seen).any(axis=1)
-    if doubtful.any():
+    if some(doubtful):
         closer = _look(quotient, steps / CLOSER, doubtful)
         seen = _where(doubtful & closer.made, _confirmed(seen, closer), seen)
     hidden = seen.blind & (abs(expected) * steps[:, np.newaxis] > CLEAR * seen.usual)

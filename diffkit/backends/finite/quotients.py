@@ -6,13 +6,17 @@ node, the weights are those of the nodes where they are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
 
+from diffkit.backends.finite.limit import some
 from diffkit.backends.finite.lines import Axes, Bundle, Direction, Pairs, Places
 from diffkit.backends.finite.sampling import Sampler
 from diffkit.backends.finite.stencils import Stencil, weights
@@ -61,6 +65,9 @@ class LineQuotient:
         self.power, self.derivative = formula.power, formula.derivative
         self.unit, self.inner = self.lines.unit, self.lines.inner
         self._nodes = np.array(formula.nodes, sampler.dtype)
+        self._weight = sum(abs(n) for n in formula.numerators)
+        self._plain = sampler.plain and formula.nodes == (-1, 1) and formula.derivative == 1
+        self._tiny = np.finfo(sampler.dtype).tiny
 
     def exactly(self, step: Any, *, relative: bool) -> Sample | None:
         """The stencil as it is written, with the step as it is given (times `unit`)."""
@@ -74,25 +81,55 @@ class LineQuotient:
 
     def sampled(self, steps: Array, live: Array) -> Sample:
         """The quotients of the live lines by the nodes where rounding put them."""
+        if self._plain and live[0] and (alone := self._alone(float(steps[0]))):
+            return alone
         steps = abs(self.lines.landed(steps))
-        offsets = self.lines.landed(steps[:, np.newaxis] * self._nodes)
-        made = live & ~_coincide(offsets, self._nodes)
-        made = self._afforded(made, np.asarray(np.isfinite(offsets).all(axis=1)))
+        meant = steps[:, np.newaxis] * self._nodes
+        offsets = self.lines.landed(meant)
+        shifted = offsets != meant
+        exact = not some(shifted) and bool(((steps > self._tiny) & (steps < np.inf)).all())
+        made = live.copy() if exact else live & ~_coincide(offsets, self._nodes)
+        if not self.sampler.unlimited:
+            made = self._afforded(made, np.asarray(np.isfinite(offsets).all(axis=1)))
         values = self.values(offsets, made)
         found = self._uniform(steps, values)
-        moved = made & np.any(offsets != steps[:, np.newaxis] * self._nodes, axis=1)
-        if moved.any():
+        if not exact and some(moved := made & shifted.any(axis=1)):
             found = self._scattered(found, moved, offsets, values)
         return self._assessed(found, steps, offsets, values, made)
+
+    def _alone(self, step: float) -> Sample | None:
+        """The same for a function of one number, without arrays; None where rounding moves nodes.
+
+        The operations and their order are those of `_uniform`, `_jump` and `_assessed`.
+        """
+        sampler = self.sampler
+        x, center = float(sampler.point.leaves[0]), float(sampler.center[0])
+        step = abs((x + step) - x)
+        exact = (x + step) - x == step == x - (x - step)
+        if not (exact and self._tiny < step < math.inf):
+            return None
+        behind, ahead = sampler.pair(x - step, x + step)
+        eps, scale = float(self.eps[0, 0]), 2 * step
+        value = (ahead - behind) / scale
+        jump = (ahead - center) / step - (behind - center) / -step
+        noise = (eps * (abs(behind) + abs(ahead)) + 2 * float(sampler.underflow[0])) / scale
+        noise += eps * (abs(value) + abs(jump) / 2) * (float(self.lines.size[0]) / scale)
+        found = np.array([value, noise, 2 / scale, jump]).reshape(4, 1, 1)
+        flat = np.array([[behind == center == ahead]])
+        made, steps = np.array([True]), np.array([step])
+        return Sample(found[0], found[1], flat, made, found[2], steps, found[3])
 
     def values(self, offsets: Array, wanted: Array) -> Array:
         """`f` at nodes (line, node) of the wanted lines: line, node, entry; NaN elsewhere."""
         sampler = self.sampler
+        away = (offsets != 0) & np.isfinite(offsets) & wanted[:, np.newaxis]
+        lines = np.nonzero(away)[0]
+        rows = sampler.at(Places(self.lines, sampler.point.leaves, lines, offsets[away]))
+        if len(rows) == offsets.size:
+            return rows.reshape(*offsets.shape, sampler.center.size)
         found = np.full((*offsets.shape, sampler.center.size), np.nan, sampler.dtype)
         found[offsets == 0] = sampler.center
-        away = wanted[:, np.newaxis] & (offsets != 0) & np.isfinite(offsets)
-        lines = np.nonzero(away)[0]
-        found[away] = sampler.at(Places(self.lines, sampler.point.leaves, lines, offsets[away]))
+        found[away] = rows
         return found
 
     def _afforded(self, made: Array, finite: Array) -> Array:
@@ -103,11 +140,13 @@ class LineQuotient:
     def _uniform(self, steps: Array, values: Array) -> tuple[Array, Array, Array]:
         """Value, noise and gain by the stencil's own weights."""
         formula = self.formula
-        scale = (formula.denominator * steps**formula.derivative)[:, np.newaxis]
+        power = steps if formula.derivative == 1 else steps**formula.derivative
+        scale = (formula.denominator * power)[:, np.newaxis]
         terms = [(n, n * values[:, k]) for k, n in enumerate(formula.numerators)]
         noise = _rounding(self.sampler, self.eps, terms)
-        gain = sum(abs(n) for n in formula.numerators) / abs(scale)
-        return np.asarray(sum(v for _, v in terms) / scale), noise / abs(scale), gain
+        size = abs(scale)
+        gain = self._weight / size
+        return reduce(add, [v for _, v in terms]) / scale, noise / size, gain
 
     def _scattered(
         self, found: tuple[Array, Array, Array], moved: Array, offsets: Array, values: Array
@@ -139,7 +178,7 @@ class LineQuotient:
         value, noise, gain = found
         jump = self._jump(offsets, values)
         slope = abs(value) if jump is None else abs(value) + abs(jump) / 2
-        reach = self.lines.size / (2 * np.max(abs(offsets), axis=1))
+        reach = self.lines.size / (2 * abs(offsets).max(axis=1))
         noise = noise + self.eps * slope * reach[:, np.newaxis]
         return Sample(value, noise, _flat(self.sampler, values), made, gain, steps, jump)
 
@@ -256,12 +295,12 @@ def _roundings(sampler: Sampler, leaves: Sequence[tuple[int, ...]]) -> Array:
 
 def _rounding(sampler: Sampler, eps: Array, terms: list[tuple[Any, Array]]) -> Array:
     """The rounding error of a weighted sum of values of `f`."""
-    sizes = sum(abs(term) for _, term in terms)
-    return np.asarray(eps * sizes + sum(abs(w) for w, _ in terms) * sampler.underflow)
+    sizes = reduce(add, [abs(term) for _, term in terms])
+    return np.asarray(eps * sizes + sum([abs(w) for w, _ in terms]) * sampler.underflow)
 
 
 def _flat(sampler: Sampler, values: Array) -> Array:
-    return np.asarray(np.all(values == sampler.center, axis=1))
+    return np.asarray((values == sampler.center).all(axis=1))
 
 
 def _coincide(offsets: Array, nodes: Array) -> Array:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from diffkit.backends.finite.limit import some
 from diffkit.backends.finite.quotients import Sample
+from diffkit.backends.finite.table import SIGNS
 from diffkit.structure import Array
 
 BETWEEN = (1 / 3, 2 / 3)  # where new steps go, in logarithms, below the longest step of use
@@ -66,28 +68,32 @@ def best_run(
     order = np.argsort(-steps, axis=0)  # NaN last
     lines = np.arange(steps.shape[1])
     steps = steps[order, lines]
-    value = np.array([s.value for s in samples])[order, lines]
-    noise = np.array([s.noise + floor * s.gain for s in samples])[order, lines]
-    grid = lines[:, np.newaxis], np.arange(value.shape[2])
-    best = Run(value[0], *np.full((2, *value.shape[1:]), np.inf))
+    both = np.array([[s.value for s in samples], [s.noise + floor * s.gain for s in samples]])[
+        :, order, lines
+    ]
+    grid = lines[:, np.newaxis], np.arange(both.shape[3])
+    best = Run(both[0, 0], *np.full((2, *both.shape[2:]), np.inf))
+    signs = SIGNS[..., np.newaxis]
     powers = steps**power
     for width in range(1, min(columns, len(steps) - 1) + 1):
         factor = 1 / (powers[:-width] / powers[width:] - 1)[..., np.newaxis]
-        before, after = value[:-1], value[1:]
-        value = after + (after - before) * factor
-        noise = noise[1:] + (noise[1:] + noise[:-1]) * factor
-        spread = np.maximum(abs(value - after), abs(value - before))
-        best = _better(best, value, spread, noise, grid)
+        before, after = both[:, :-1], both[:, 1:]
+        both = after + (after + before * signs) * factor
+        spread = abs(both[0] - np.array([before[0], after[0]])).max(axis=0)
+        best = _better(best, both[0], spread, both[1], grid)
     return best
 
 
 def _better(best: Run, value: Array, spread: Array, noise: Array, grid: tuple[Array, Array]) -> Run:
     """The best so far or, where that is better, the best of some more runs (first axis)."""
-    score = np.where(spread <= noise, noise, np.inf)
+    good = spread <= noise
+    if not some(good):
+        return best
+    score = np.where(good, noise, np.inf)
     choice = (score.argmin(axis=0), *grid)
     least = score[choice]
     better = least < best.noise
-    if not better.any():
+    if not some(better):
         return best
     return Run(
         np.where(better, value[choice], best.value),

@@ -70,6 +70,8 @@ class Sampler:
             *(leaf.dtype for leaf in self.output.layout.leaves),
         )
         self.center = self._ravel(self.output)
+        self._number = self.output.layout.is_scalar
+        self._expected = [leaf.shape for leaf in self.output.layout.leaves]
         self._output_eps = _per_entry(self.output.layout, _eps)
         self.underflow = _per_entry(self.output.layout, _least)
 
@@ -116,20 +118,42 @@ class Sampler:
         elif self.options.jobs != 1 and len(inside) > 1:
             self._fill_parallel(rows, inside, places)
         else:
-            for i in inside:
-                rows[i] = self._single(places[i])
+            for i, leaves in zip(inside.tolist(), places.each(inside), strict=True):
+                rows[i] = self._single(leaves)
                 self.meter.tick()
         return rows
+
+    @property
+    def plain(self) -> bool:
+        """Whether `f` takes one number in double precision to another, call by call, unlimited."""
+        called = not self.options.vectorized and self.options.jobs == 1
+        if not (self.point.layout.is_scalar and self._number and called and self.unlimited):
+            return False
+        return bool(self.point.leaves[0].dtype == self.dtype == np.float64)
+
+    def pair(self, behind: float, ahead: float) -> tuple[float, float]:
+        """The values at two numbers, where all is `plain`."""
+        self.tally.evaluations += 2
+        found = [self._single([np.float64(number)]) for number in (behind, ahead)]
+        self.meter.tick()
+        first, second = (v if isinstance(v, float) else v[0] for v in found)
+        return float(first), float(second)
 
     # ------------------------------------------------------------------ ways to evaluate
 
     def _single(self, leaves: Leaves) -> Any:
+        """The value at a place, whose moved leaves are fresh."""
+        layout, data = self.point.layout, self.point.data
         try:
-            output = self.target.evaluate(self.point.layout, leaves, self.point.data)
+            if data or not layout.is_single:
+                return self._row(self.target.evaluate(layout, leaves, data))
+            result = self.target.call(layout.cast(leaves)[0], ())
+            if self._number and type(result) in (np.float64, float):
+                return result
+            return self._row(self.target.output(result))
         except OUTSIDE_THE_DOMAIN as error:
             self.refusal = self.refusal or error
             return np.nan
-        return self._row(output)
 
     def _row(self, output: Output) -> Array:
         if output.layout != self.output.layout:
@@ -162,10 +186,13 @@ class Sampler:
     def _batch(self, stacked: Leaves, count: int) -> Array:
         layout = self.point.layout
         result = self.target.call(layout.unflatten(stacked), self.point.data)
+        plain = self._number and type(result) is np.ndarray and result.dtype == np.float64
+        if plain and result.shape == (count,):
+            return np.asarray(result[:, np.newaxis])
         found, parts = flatten(
             result, f"{self.target.name}(x)", promote_integers=True, error=InvalidOutput
         )
-        expected = [(count, *leaf.shape) for leaf in self.output.layout.leaves]
+        expected = [(count, *shape) for shape in self._expected]
         if found.nesting != self.output.layout.nesting or [p.shape for p in parts] != expected:
             raise InvalidInput(
                 f"vectorized=True, but {self.target.name} returned {found.summary()} for "

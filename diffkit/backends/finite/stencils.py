@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 LOWEST = {"central": 2, "forward": 1, "backward": 1}
 """The lowest order of accuracy of each scheme; all multiples of it are possible."""
@@ -36,7 +36,7 @@ class Stencil:
     derivative: int
     order: int
 
-    @property
+    @cached_property
     def central(self) -> bool:
         """Whether the nodes lie symmetrically, so that the error has even powers alone."""
         return {-n for n in self.nodes} == set(self.nodes)

@@ -35,32 +35,36 @@ class Table:
 
     def add(self, steps: Array, value: Array, noise: Array) -> None:
         """Append a row: a step for each line, value and noise for each line and entry."""
-        column = np.array([value, noise])
-        row = [column]
         depth = min(len(self._signed), self.columns)
+        block = np.empty((depth + 1, 2, *value.shape), value.dtype)
+        block[0, 0], block[0, 1] = value, noise
         if depth:
             older = np.array(self._steps[: -depth - 1 : -1])
             factors = 1 / ((older / steps) ** self.power - 1)
-            for old, factor in zip(self._signed, factors[:, :, np.newaxis], strict=False):
-                column = column + (column + old) * factor
-                row.append(column)
-        block = np.array(row)
+            for k, factor in enumerate(factors[:, :, np.newaxis]):
+                new = np.add(block[k], self._signed[k], out=block[k + 1])
+                new *= factor
+                new += block[k]
         self._steps.append(steps)
         self._signed = block * SIGNS
         older_values, self._above, self.values = self._above, self.values, block[:, 0]
         self.noise = block[:, 1]
         self.spread = self._spread(older_values)
 
-    def best(self) -> tuple[Array, Array, Array, Array, Array]:
-        """Value, spread, noise and column of each best entry; whether a spread is lost in noise."""
-        error = self.spread + self.noise
-        known = np.isfinite(error) & np.isfinite(self.values)
+    def best(self, lines: int) -> tuple[Array, Array, Array, Array, Array]:
+        """Value, spread, noise and column of each best entry; whether a spread is lost in noise.
+
+        Args:
+            lines: how many, the first ones, are asked for.
+        """
+        values, noises, spread = (a[:, :lines] for a in (self.values, self.noise, self.spread))
+        error = spread + noises
+        known = np.isfinite(error) & np.isfinite(values)
         choice = np.where(known, error, np.inf).argmin(axis=0)
-        settled = ((self.spread <= self.noise) & known).any(axis=0)
-        lines, entries = choice.shape
-        best = (choice, np.arange(lines)[:, np.newaxis], np.arange(entries))
-        noise = np.where(known[best], self.noise[best], np.inf)
-        return self.values[best], self.spread[best], noise, choice, np.asarray(settled)
+        settled = ((spread <= noises) & known).any(axis=0)
+        best = (choice, np.arange(lines)[:, np.newaxis], np.arange(values.shape[2]))
+        noise = np.where(known[best], noises[best], np.inf)
+        return values[best], spread[best], noise, choice, np.asarray(settled)
 
     def _spread(self, older: Array) -> Array:
         """The largest distance from each entry to those it should agree with.
@@ -74,12 +78,12 @@ class Table:
         both = len(above)
         if both > 1:
             row, left = new[1:both], new[: both - 1]
-            distances = [row - above[1:], row - above[:-1], row - left]
-            spread[1:both] = abs(np.array(distances)).max(axis=0)
+            vertical = np.maximum(abs(row - above[1:]), abs(row - above[:-1]))
+            np.maximum(vertical, abs(row - left), out=spread[1:both])
         for alone in {0, self.columns}:
             if len(new) > alone:
                 spread[alone] = np.inf
             if len(older) > alone:
-                distances = [new[alone] - above[alone], new[alone] - older[alone]]
-                spread[alone] = abs(np.array(distances)).max(axis=0)
+                near, far = abs(new[alone] - above[alone]), abs(new[alone] - older[alone])
+                np.maximum(near, far, out=spread[alone])
         return spread

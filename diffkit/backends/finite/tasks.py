@@ -248,6 +248,8 @@ class Task:
     def _within_domain(self, found: Limit) -> Limit:
         """A function that is not finite at `x` has no derivative there."""
         defined = np.isfinite(self.sampler.center)
+        if defined.all():
+            return found
         return Limit(
             np.where(defined, found.value, np.nan),
             np.where(defined, found.truncation, np.inf),
@@ -282,6 +284,8 @@ class Task:
         by two variables that do not meet is zero, and has no digits to be lost.
         """
         value, error, status = found.value, found.error, found.status
+        if (status == "converged").all():
+            return
         sizes = abs(value[np.isfinite(value)])
         negligible = np.sqrt(np.finfo(self.dtype).eps) * sizes.max(initial=0)
         unknown = np.isin(status, ("unresolved", "noisy")) & ~(error <= negligible)
