@@ -9,7 +9,6 @@ general way is taken, which knows every refusal.
 from __future__ import annotations
 
 import gc
-import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,8 +26,8 @@ from diffkit.backends.tape.plan import Plan, gradient_plan
 from diffkit.backends.tape.simplify import simplified
 from diffkit.backends.tape.sums import regrouped
 from diffkit.structure import Leaf, is_traced
+from diffkit.tracing.generated import Lines
 from diffkit.tracing.graph import Graph
-from diffkit.tracing.recording import is_data, memory_order
 
 
 @dataclass(frozen=True)
@@ -43,40 +42,6 @@ class Compiled:
 
     run: Callable[[Any, tuple[Any, ...]], Any]
     source: str
-
-
-class _Writer:
-    """Collects the lines of the generated function and the names they refer to."""
-
-    def __init__(self, number: str) -> None:
-        self.number = number
-        self.names: dict[str, Any] = {
-            "ndarray": np.ndarray,
-            "float64": np.float64,
-            "isfinite": math.isfinite,
-            "vdot": np.vdot,
-            "add_reduce": np.add.reduce,
-            "asarray": np.asarray,
-            "memory_order": memory_order,
-        }
-        self.lines: list[str] = []
-
-    def constant(self, value: Any) -> str:
-        """A name for a value that is the same at every call."""
-        name = f"c{len(self.names)}"
-        self.names[name] = value
-        return name
-
-    def literal(self, value: Any) -> str:
-        """How the source writes a value: as it is where that can be, else by a name."""
-        if type(value) in (int, str):
-            return repr(value)
-        if isinstance(value, type) and value.__module__ == "builtins":
-            return value.__name__
-        return self.constant(value)
-
-    def require(self, condition: str) -> None:
-        self.lines.append(f"if not ({condition}): return None")
 
 
 def compiled(graph: Graph, data: tuple[Any, ...]) -> Compiled | None:
@@ -112,20 +77,24 @@ def _compiled(graph: Graph, data: tuple[Any, ...]) -> Compiled | None:
     if any(np.asarray(v).dtype != leaf.dtype for v, leaf in zip(examples, leaves, strict=True)):
         return None
     emitter = Emitter(plan)
-    writer = _Writer("float" if emitter.doubles else "float64")
-    targets = iter(f"v{position}" for position in plan.inputs)
-    leaves_in = zip(graph.layout.leaves, graph.inputs, strict=True)
-    _take_apart(writer, "x", graph.layout.nesting, leaves_in, targets)
-    _take_data(writer, "data", data, targets)
+    lines = Lines()
+    number = "float" if emitter.doubles else "float64"
+    targets = iter([f"v{position}" for position in plan.inputs])
+    leaves_in = [
+        (leaf, node.value, next(targets))
+        for leaf, node in zip(graph.layout.leaves, graph.inputs, strict=True)
+    ]
+    lines.take_apart("x", graph.layout.nesting, iter(leaves_in), number)
+    lines.take_data("data", data, targets)
     body = emitter.body()
     value, *gradient = map(_as_leaf, emitter.results(), examples, leaves)
     watched = [*plan.inputs[: len(graph.layout.leaves)], *plan.outputs]
     ending = [
         *_finite(plan, [*watched, *sorted(plan.finite)]),
-        f"return {value}, {_put_together(writer, graph.layout.nesting, iter(gradient))}",
+        f"return {value}, {lines.put_together(graph.layout.nesting, iter(gradient))}",
     ]
-    names = {**writer.names, **emitter.names}
-    program, source = assembled(writer.lines, body, ending, names)
+    names = {**lines.names, **emitter.names}
+    program, source = assembled(lines.lines, body, ending, names)
     return Compiled(_serialised(program), "\n".join([source, *_legend(emitter)]))
 
 
@@ -163,92 +132,6 @@ def _serialised(program: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]
             release()
 
     return run
-
-
-def _take_apart(writer: _Writer, name: str, nesting: Any, leaves: Any, targets: Any) -> None:
-    """Lines that check the structure of `x` and bind its leaves."""
-    if nesting.container is None:
-        leaf, node = next(leaves)
-        target = next(targets)
-        if leaf.scalar:
-            kind = writer.constant(leaf.dtype.type)
-            accepted = f"type({name}) is {kind}"
-            if leaf.dtype == np.float64:
-                writer.require(f"{accepted} or type({name}) is float")
-                writer.lines.append(f"{target} = {writer.number}({name})")
-                return
-            writer.require(accepted)
-        else:
-            writer.require(_laid_out_like(writer, name, node.value))
-        writer.lines.append(f"{target} = {name}")
-        return
-    container = writer.literal(nesting.container)
-    writer.require(f"type({name}) is {container} and len({name}) == {len(nesting.members)}")
-    is_dict = issubclass(nesting.container, dict)
-    if is_dict:
-        keys = writer.constant(list(nesting.keys))
-        writer.require(f"list({name}) == {keys}")
-    for k, member in enumerate(nesting.members):
-        part = f"{name}_{k}"
-        key = writer.literal(nesting.keys[k]) if is_dict else str(k)
-        writer.lines.append(f"{part} = {name}[{key}]")
-        _take_apart(writer, part, member, leaves, targets)
-
-
-def _laid_out_like(writer: _Writer, name: str, array: Any) -> str:
-    """A condition: an array of the same type, shape, dtype and order of axes in memory."""
-    dtype = writer.constant(array.dtype)
-    condition = (
-        f"type({name}) is ndarray and {name}.shape == {array.shape} and {name}.dtype is {dtype}"
-    )
-    order = memory_order(array)
-    if not order:
-        return condition
-    same = f"memory_order({name}) == {order}"
-    if order == tuple(range(array.ndim)):
-        same = f"({name}.flags.c_contiguous or {same})"
-    return f"{condition} and {same}"
-
-
-def _take_data(writer: _Writer, name: str, data: Any, targets: Any) -> None:
-    """Lines that check the data arguments and bind their numeric leaves."""
-    if isinstance(data, (dict, list, tuple)):
-        container = writer.literal(type(data))
-        writer.require(f"type({name}) is {container} and len({name}) == {len(data)}")
-        members = data.items() if isinstance(data, dict) else enumerate(data)
-        if isinstance(data, dict):
-            writer.require(f"list({name}) == {writer.constant(list(data))}")
-        for k, (key, member) in enumerate(members):
-            part = f"{name}_{k}"
-            writer.lines.append(f"{part} = {name}[{writer.literal(key)}]")
-            _take_data(writer, part, member, targets)
-    elif is_data(data):
-        if isinstance(data, np.ndarray):
-            writer.require(_laid_out_like(writer, name, data))
-        else:
-            writer.require(f"type({name}) is {writer.literal(type(data))}")
-        writer.lines.append(f"{next(targets)} = {name}")
-    else:
-        fixed = writer.constant(data)
-        same = f"{name} is {fixed}"
-        if isinstance(data, (int, str, bytes)):
-            same += f" or (type({name}) is type({fixed}) and {name} == {fixed})"
-        writer.require(same)
-
-
-def _put_together(writer: _Writer, nesting: Any, results: Iterator[str]) -> str:
-    """An expression for the gradient in the structure of `x`."""
-    if nesting.container is None:
-        return next(results)
-    members = [_put_together(writer, member, results) for member in nesting.members]
-    if issubclass(nesting.container, dict):
-        keys = [writer.literal(key) for key in nesting.keys]
-        return "{" + ", ".join(f"{k}: {m}" for k, m in zip(keys, members, strict=True)) + "}"
-    if hasattr(nesting.container, "_fields"):
-        return f"{writer.literal(nesting.container)}({', '.join(members)})"
-    if issubclass(nesting.container, tuple):
-        return "(" + "".join(f"{m}, " for m in members) + ")"
-    return f"[{', '.join(members)}]"
 
 
 def _finite(plan: Plan, positions: Sequence[int]) -> list[str]:
