@@ -19,14 +19,17 @@ def budget(dtype: Any, length: int) -> float:
     return ULPS * length * float(np.finfo(dtype).eps)
 
 
-def require_close(got: Any, want: Any, allowed: float, name: str) -> None:
-    """Assert that two tensors agree: the largest difference against the largest entry."""
+def require_close(got: Any, want: Any, allowed: float, name: str, least: float = 0.0) -> None:
+    """Assert that two tensors agree: the largest difference against the largest entry.
+
+    Against `least` where that is larger: the size of what the other library's result comes from.
+    """
     got, want = np.asarray(got), np.asarray(want)
     assert got.shape == want.shape, name
     assert got.dtype == want.dtype, name
     if not want.size:
         return
-    scale = float(np.max(np.abs(want)))
+    scale = max(float(np.max(np.abs(want))), least)
     error = float(np.max(np.abs(got.astype(float) - want.astype(float))))
     assert error <= allowed * scale, f"{name}: {error / (scale or 1):.3g} > {allowed:.3g}"
 
