@@ -126,8 +126,8 @@ def _from_torch(result: Any) -> Any:
 
 PEERS: Final = (
     Contestant("autograd", _autograd, module="autograd"),
-    Contestant("PyTorch, eager", _torch, _from_torch, module="torch"),
-    Contestant("JAX, jit", _jax, module="jax"),
+    Contestant("PyTorch (eager)", _torch, _from_torch, module="torch"),
+    Contestant("JAX (jit)", _jax, module="jax"),
 )
 CONTESTANTS: Final = (
     Contestant(HAND, _by_hand),
