@@ -577,7 +577,7 @@ def test_a_prepared_function_can_be_pickled_and_copied() -> None:
 def test_an_exception_leaves_no_trace_running() -> None:
     for f in (
         lambda x: 1 / 0,
-        lambda x: np.linalg.eig(x)[0],
+        lambda x: np.sum(np.real(np.linalg.eig(x)[0])),
         lambda x: dk.gradient(lambda y: 1 / 0, x),
     ):
         with pytest.raises((ZeroDivisionError, UnsupportedOperation)):
