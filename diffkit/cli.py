@@ -92,6 +92,14 @@ _at = click.option(
     metavar="NAME=VALUE",
     help="Where: x=1, x=pi/4, or x=1,y=2. With one variable, the value is enough.",
 )
+_order = click.option(
+    "--order",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    show_default=True,
+    help="Of the derivative.",
+)
 _json = click.option("--json", "as_json", is_flag=True, help="Print strict JSON.")
 
 
@@ -112,14 +120,7 @@ def main() -> None:
     help=("analytic, finite, symbolic, tape, or all of them."),
 )
 @click.option("--wrt", metavar="NAME", help="The variable to differentiate by; all by default.")
-@click.option(
-    "--order",
-    type=click.IntRange(min=1),
-    default=1,
-    metavar="N",
-    show_default=True,
-    help="Of the derivative.",
-)
+@_order
 @click.option("--latex", is_flag=True, help="Give the formula too, as LaTeX source.")
 @_json
 def differentiate(
@@ -157,14 +158,7 @@ def differentiate(
     metavar="NAME",
     help="A named problem; `diffkit problems` lists them.",
 )
-@click.option(
-    "--order",
-    type=click.IntRange(min=1),
-    default=1,
-    metavar="N",
-    show_default=True,
-    help="Of the derivative.",
-)
+@_order
 @_json
 def compare(
     expression: str | None, at: tuple[str, ...], problem: str | None, order: int, as_json: bool

@@ -7,8 +7,6 @@ about it; if it approaches several, there is none.
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, Final
@@ -18,7 +16,7 @@ import numpy as np
 from diffkit.errors import DiffkitError, KinkWarning
 from diffkit.structure import Leaves
 from diffkit.target import Output, Point
-from diffkit.tracing.locations import is_internal
+from diffkit.tracing.locations import warn_user
 
 Derive = Callable[[Point], tuple[Output, Leaves]]
 
@@ -60,14 +58,10 @@ def beside(point: Point, output: Output, found: Leaves, derive: Derive) -> Verdi
 
 def warn_of_kink(name: str) -> None:
     """Say that there is no derivative, at the line of the user's that asked for it."""
-    level, frame = 1, sys._getframe(0)
-    while frame is not None and is_internal(frame.f_code.co_filename):
-        level, frame = level + 1, frame.f_back  # type: ignore[assignment]
-    warnings.warn(
+    warn_user(
         f"{name} bends or jumps at this point, so that it has no derivative there; the subgradient "
         "that its formula gives is returned",
         KinkWarning,
-        stacklevel=level,
     )
 
 

@@ -10,8 +10,6 @@ the equally shared subgradient is returned, with a warning.
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -29,7 +27,7 @@ from diffkit.tracing.graph import (
     same_value,
     watch,
 )
-from diffkit.tracing.locations import is_internal
+from diffkit.tracing.locations import warn_user
 
 Derive = Callable[[Graph, list[Any]], Any]
 Rerecord = Callable[[Leaves], Graph]
@@ -296,12 +294,8 @@ def _warn(name: str, nodes: list[Node], jumps: bool) -> None:
     )
     shown = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
     what = "jumps" if jumps else "bends"
-    level, frame = 1, sys._getframe(0)
-    while frame is not None and is_internal(frame.f_code.co_filename):
-        level, frame = level + 1, frame.f_back  # type: ignore[assignment]
-    warnings.warn(
+    warn_user(
         f"{name} {what} at this point, so that it has no derivative there: {shown}; the "
         "subgradient that shares ties equally is returned",
         KinkWarning,
-        stacklevel=level,
     )
