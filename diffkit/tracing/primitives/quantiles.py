@@ -9,9 +9,9 @@ import numpy as np
 
 from diffkit.structure import is_traced
 from diffkit.tracing.graph import as_operand
-from diffkit.tracing.primitives.lanes import normalized, reduced_shape, to_lanes
 from diffkit.tracing.primitives.rows import defines
-from diffkit.tracing.primitives.shapes import unboxed, unsupported
+from diffkit.tracing.primitives.shapes import unsupported
+from diffkit.tracing.primitives.statistics import at_levels
 
 # ---------------------------------------------------------------------- NaN left out
 
@@ -34,21 +34,12 @@ def _nanquantile(
         )
     a = as_operand(a)
     a = a if a.dtype.kind == "f" else a.astype(np.float64)
-    axes = normalized(axis, np.ndim(a))
-    ordered = np.sort(to_lanes(a, axes), axis=-1)
+    return at_levels(a, q, axis, keepdims, _at_level)
+
+
+def _at_level(ordered: Any, level: Any) -> Any:
+    """The quantile of the entries of each sorted lane that are not NaN; of none, NaN."""
     count = np.sum(np.logical_not(np.isnan(ordered)), axis=-1, keepdims=True)
-    shape = reduced_shape(np.shape(a), axes, keepdims)
-    levels = np.asarray(q, a.dtype if isinstance(q, (int, float)) else None)
-    if not np.all((levels >= 0) & (levels <= 1)):
-        raise ValueError("Quantiles must be in the range [0, 1]")
-    values = [np.reshape(_at_level(ordered, count, level), shape) for level in levels.reshape(-1)]
-    if levels.ndim == 0:
-        return unboxed(values[0])
-    return np.reshape(np.stack(values), levels.shape + shape)
-
-
-def _at_level(ordered: Any, count: Any, level: Any) -> Any:
-    """The quantile of the first `count` entries of each sorted lane; of none, NaN."""
     last = np.maximum(count - 1, 0)
     place = float(level) * last
     below = np.floor(place)

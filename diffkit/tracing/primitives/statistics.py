@@ -161,13 +161,20 @@ def _quantile(
             "weights and for constant q only; for others use np.sort"
         )
     a = _floating(a, None)
+    return at_levels(a, q, axis, keepdims, _at_level)
+
+
+def at_levels(
+    a: Any, q: Any, axis: Any, keepdims: bool, at_level: Callable[[Any, Any], Any]
+) -> Any:
+    """The quantiles of `a` at the levels `q`, given that of sorted lanes at one level."""
     axes = normalized(axis, np.ndim(a))
     ordered = np.sort(to_lanes(a, axes), axis=-1)
     shape = reduced_shape(np.shape(a), axes, keepdims)
     levels = np.asarray(q, a.dtype if isinstance(q, (int, float)) else None)
     if not np.all((levels >= 0) & (levels <= 1)):
         raise ValueError("Quantiles must be in the range [0, 1]")
-    values = [np.reshape(_at_level(ordered, level), shape) for level in levels.reshape(-1)]
+    values = [np.reshape(at_level(ordered, level), shape) for level in levels.reshape(-1)]
     if levels.ndim == 0:
         return unboxed(values[0])
     stacked = np.stack(values) if values else np.zeros((0, *shape), a.dtype)
