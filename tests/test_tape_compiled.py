@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import tracemalloc
 import warnings
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from diffkit import nn
 from diffkit.backends.tape import assembly
 from diffkit.backends.tape.batching import batched
 from diffkit.backends.tape.dots import with_dots
+from diffkit.backends.tape.emit import CACHE_LINE, Emitter
 from diffkit.backends.tape.plan import Plan, gradient_plan
 from diffkit.backends.tape.simplify import simplified
 from diffkit.backends.tape.sums import regrouped
@@ -538,6 +540,14 @@ def test_a_call_allocates_little_beyond_its_results() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1.1 * x.nbytes
+
+
+def test_buffers_begin_with_a_cache_line() -> None:
+    emitter = Emitter(simplified(gradient_plan(trace(recurrent, weights(2)))))
+    emitter.body()
+    buffers = [value for name, value in emitter.names.items() if re.fullmatch(r"b\d+", name)]
+    assert buffers
+    assert all(buffer.ctypes.data % CACHE_LINE == 0 for buffer in buffers)
 
 
 @pytest.mark.parametrize("f", LOOPS, ids=lambda f: f.__name__)

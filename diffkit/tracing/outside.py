@@ -58,11 +58,16 @@ class OutsideState:
         if self._quick is not None:
             if self._quick():
                 return True
-        elif len(self.watches) <= MOST_CHECKED_QUICKLY:
+        else:
             self._checks += 1
             if self._checks >= WORTH_COMPILING:
-                self._quick = quick_check(self.watches)
+                self.quicken()
         return all(watch.holds() for watch in self.watches)
+
+    def quicken(self) -> None:
+        """Make every further look a quick one, because there will be many."""
+        if self._quick is None and len(self.watches) <= MOST_CHECKED_QUICKLY:
+            self._quick = quick_check(self.watches)
 
 
 def outside_state(f: Function, *given: Any) -> OutsideState:

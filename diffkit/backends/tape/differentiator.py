@@ -223,6 +223,7 @@ class TapePrepared(Prepared):
             program.gradients += 1
             if program.gradients == 2 and program.graph.operations <= LONGEST:
                 program.compiled = compiled(program.graph, point.data)
+                program.outside.quicken()
         leaf = output.layout.leaves[0]
         seed = leaf.dtype.type(1) if leaf.scalar else np.ones((), leaf.dtype)
         return output, self._answer(run, point, lambda at: at.pull_back([seed]))

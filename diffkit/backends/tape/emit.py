@@ -21,6 +21,7 @@ from diffkit.backends.tape.scalars import expression, is_number, plain
 from diffkit.tracing.graph import same_value
 
 NAMED_OUT: Final = (np.maximum, np.minimum)
+CACHE_LINE: Final = 64  # bytes
 WRITTEN_OUT: Final = 32_768  # entries, up to which a repeated constant may take memory
 
 
@@ -163,7 +164,7 @@ class Emitter:
     def _buffer(self, position: int, value: Any) -> str:
         kind = (value.size, value.dtype)
         free = self._free.setdefault(kind, [])
-        storage = free.pop() if free else np.empty(*kind)
+        storage = free.pop() if free else _aligned(*kind)
         self._storage[position] = storage
         self.places[position] = view = storage.reshape(value.shape)
         self.names[f"v{position}"] = view
@@ -317,6 +318,17 @@ class Emitter:
             return
         name = self.name(f"g{len(self.names)}", expected)
         self.lines.append(f"if not same_value(v{position}, {name}): return None")
+
+
+def _aligned(size: int, dtype: np.dtype[Any]) -> Any:
+    """Memory that begins with a cache line.
+
+    NumPy's own begins anywhere, and an operation whose vectors straddle lines takes up to twice
+    as long: a draw at random that would hold for as long as the program does.
+    """
+    raw = np.empty(size * dtype.itemsize + CACHE_LINE, np.uint8)
+    start = -raw.ctypes.data % CACHE_LINE
+    return raw[start : start + size * dtype.itemsize].view(dtype)
 
 
 def _is_double(value: Any) -> bool:
