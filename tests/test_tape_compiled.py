@@ -374,6 +374,12 @@ def test_the_source_says_what_each_line_is_for() -> None:
     assert f"# adjoint of line {first + 1}" in source
 
 
+@pytest.mark.parametrize("n", [10, 10_000])
+def test_a_number_repeated_by_broadcasting_stays_one_number(n: int) -> None:
+    source = agrees(lambda x: np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2), np.linspace(-1, 1, n))
+    assert "array(" not in source
+
+
 # ---------------------------------------------------------------------- ties
 
 
@@ -548,6 +554,31 @@ def test_buffers_begin_with_a_cache_line() -> None:
     buffers = [value for name, value in emitter.names.items() if re.fullmatch(r"b\d+", name)]
     assert buffers
     assert all(buffer.ctypes.data % CACHE_LINE == 0 for buffer in buffers)
+
+
+def test_a_compiled_gradient_holds_little_more_than_its_buffers() -> None:
+    n = 200_000
+
+    def f(x: Any) -> Any:
+        return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+    x = np.linspace(-1, 1, n)
+    tracemalloc.start()
+    prepared = compiled(f, x)
+    gc.collect()
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    by_hand = 5 * x.nbytes  # r, q, the gradient and two temporaries
+    assert held + x.nbytes < 1.5 * by_hand
+    assert prepared.gradient(x) == pytest.approx(dk.gradient(f, x), rel=1e-12, abs=1e-12)
+
+
+def test_the_general_way_is_there_after_the_values_are_forgotten() -> None:
+    prepared = compiled(lambda x: np.sum(np.abs(x) * np.exp(x)), np.array([1.0, -2.0]))
+    assert not prepared._programs[-1].has_values
+    with pytest.warns(dk.KinkWarning):
+        assert prepared.gradient(np.array([1.0, 0.0])) == pytest.approx([2 * np.e, 0.0])
+    assert prepared.value(np.array([1.0, 1.0])) == pytest.approx(2 * np.e)
 
 
 @pytest.mark.parametrize("f", LOOPS, ids=lambda f: f.__name__)

@@ -171,7 +171,7 @@ class Node:
         primitive: what computed it; None for an input, data or a constant.
         inputs: the nodes of its arguments.
         static: the keyword arguments, which are not differentiated.
-        value: the value when it was recorded.
+        value: the value when it was recorded (see `Graph.forget_values`).
         active: whether a derivative by `x` can flow through it.
         depends: whether its value depends on `x` at all (a comparison does, inactively).
         place: the instruction of the user's code; None where nobody will ask for it.
@@ -329,6 +329,18 @@ class Graph:
                     # Evaluated inside another recording, that one depends on the outcome too.
                     watch(values[node.index], guard.location)
         return values
+
+    def forget_values(self) -> None:
+        """Let go of the memory of all that `evaluate` computes or is given anew.
+
+        What stands for an array has its shape and dtype, and no memory.
+        """
+        given = {node.index for node in (*self.inputs, *self.data)}
+        for node in self.nodes:
+            value = node.value
+            renewed = node.primitive is not None or node.index in given
+            if renewed and isinstance(value, np.ndarray):
+                node.value = np.broadcast_to(np.zeros((), value.dtype), value.shape)
 
     def guards_by_node(self) -> dict[int, list[Guard]]:
         """The guards on each node, by its index."""

@@ -114,6 +114,7 @@ class _Program:
     Attributes:
         gradients: how many gradients it has given by the general way.
         compiled: its gradient as one function; None until a second gradient was asked for.
+        has_values: whether the recording still holds the values it was made with.
     """
 
     graph: Graph
@@ -122,9 +123,25 @@ class _Program:
     outside: OutsideState
     gradients: int = 0
     compiled: Compiled | None = None
+    has_values: bool = True
 
     def fits(self, layout: Layout, arguments: DataLayout) -> bool:
         return self.layout == layout and self.arguments == arguments and self.outside.holds()
+
+    def count_gradient(self, data: tuple[Any, ...]) -> None:
+        """Compile at the second gradient, because there will be more.
+
+        Args:
+            data: the arguments that go with `x`.
+        """
+        self.gradients += 1
+        if self.gradients != 2 or self.graph.operations > LONGEST:
+            return
+        self.compiled = compiled(self.graph, data)
+        self.outside.quicken()
+        if self.compiled is not None:  # whose buffers hold as much again
+            self.graph.forget_values()
+            self.has_values = False
 
 
 @dataclass(slots=True)
@@ -220,10 +237,7 @@ class TapePrepared(Prepared):
         output, program = run.output, run.program
         self._require_scalar(output)
         if program is not None:
-            program.gradients += 1
-            if program.gradients == 2 and program.graph.operations <= LONGEST:
-                program.compiled = compiled(program.graph, point.data)
-                program.outside.quicken()
+            program.count_gradient(point.data)
         leaf = output.layout.leaves[0]
         seed = leaf.dtype.type(1) if leaf.scalar else np.ones((), leaf.dtype)
         return output, self._answer(run, point, lambda at: at.pull_back([seed]))
@@ -445,10 +459,10 @@ def _about_derivative(prepared: Prepared) -> Prepared:
 
 def _evaluated(program: _Program, leaves: Leaves, data: Leaves) -> _Run:
     graph = program.graph
-    known = [node.value for node in graph.nodes]
-    recorded = [known[node.index] for node in (*graph.inputs, *graph.data)]
-    if all(_same_point(a, b) for a, b in zip(recorded, [*leaves, *data], strict=True)):
-        return _Run(graph, known, program)
+    if program.has_values:
+        recorded = [node.value for node in (*graph.inputs, *graph.data)]
+        if all(_same_point(a, b) for a, b in zip(recorded, [*leaves, *data], strict=True)):
+            return _Run(graph, [node.value for node in graph.nodes], program)
     return _Run(graph, graph.evaluate(leaves, data), program)
 
 

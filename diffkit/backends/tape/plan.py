@@ -301,8 +301,6 @@ class _Again(Trace):
         depends = flows or any(source.depends for source in inputs)
         return self._append(node.primitive, inputs, node.static, node.value, flows, depends)
 
-    def input(self, value: Any) -> Traced:
-        return Traced(self, self._add(Node(None, (), {}, value, True, True)))
-
-    def data(self, value: Any) -> Traced:
-        return Traced(self, self._add(Node(None, (), {}, value, False, False)))
+    def _given(self, value: Any, active: bool) -> Node:
+        # Not copied: a number that is repeated without memory is seen to be one number.
+        return self._add(Node(None, (), {}, value, active, active))
