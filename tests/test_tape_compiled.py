@@ -329,7 +329,7 @@ def test_a_shift_that_counts_keeps_its_adjoint() -> None:
     for _ in range(3):
         np.testing.assert_allclose(prepared.gradient(z, LABELS), walked, rtol=1e-13)
     assert np.abs(np.sum(walked, axis=1)) == pytest.approx(0, abs=1e-14)
-    assert "bitwise_or" in prepared.source()
+    assert "equal(" in prepared.source()
 
 
 def test_a_cancellation_that_is_none_is_left_to_the_walk() -> None:

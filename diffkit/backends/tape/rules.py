@@ -15,6 +15,8 @@ import numpy as np
 
 from diffkit.backends.tape.keys import alike, number_key, step_key
 from diffkit.backends.tape.plan import Step
+from diffkit.backends.tape.sum_rules import SUM_RULES
+from diffkit.backends.tape.tie_rules import TIE_RULES, tie_of_extreme
 from diffkit.tracing.primitives import PRIMITIVES
 from diffkit.tracing.primitives.shapes import is_basic
 
@@ -140,8 +142,17 @@ def _added(s: Simplifier, step: Step) -> int | None:
     return None
 
 
+def _doubled(s: Simplifier, step: Step) -> int | None:
+    """x + x is 2 x."""
+    if step.inputs[0] != step.inputs[1]:
+        return None
+    return _product(s, step, np.asarray(step.value).dtype.type(2), step.inputs[0])
+
+
 def _subtracted(s: Simplifier, step: Step) -> int | None:
-    """a - (-b) is a + b."""
+    """a - 0 is a, and a - (-b) is a + b."""
+    if s.is_zero(step.inputs[1]) and alike(s.value(step.inputs[0]), step.value):
+        return step.inputs[0]
     negative = s.made_by(step.inputs[1], "negative")
     if negative is None:
         return None
@@ -157,21 +168,12 @@ def _cancelled(s: Simplifier, step: Step) -> int | None:
     for through in ("broadcast_to", "reshape"):
         if through == "reshape" and left != right:  # as in x[:, None] - x
             continue
-        first, second = (_behind(s, i, through) for i in step.inputs)
+        first, second = (s.behind(i, through) for i in step.inputs)
         number = s.number(first)
         if first == second or (number is not None and number == s.number(second)):
             s.finite.add(first)
             return s.zeros(step.value)
     return None
-
-
-def _behind(s: Simplifier, i: int, name: str) -> int:
-    """What a value is a repetition or another arrangement of."""
-    made = s.made_by(i, name)
-    while made is not None and made.static.get("order", "C") == "C":
-        i = made.inputs[0]
-        made = s.made_by(i, name)
-    return i
 
 
 def _undone(s: Simplifier, step: Step) -> int | None:
@@ -190,37 +192,46 @@ def _undone(s: Simplifier, step: Step) -> int | None:
     return None
 
 
-def _untied(s: Simplifier, step: Step) -> int | None:
-    """The adjoint of the larger of two, shared where they tie: there the plan does not hold."""
-    wins, shared, nothing = step.inputs
-    halved = s.made_by(shared, "where")
-    larger = _unless_nan(s, wins)
-    if not s.free or larger is None or halved is None or not s.is_zero(nothing):
+def _one_divisor(s: Simplifier, step: Step) -> int | None:
+    """a / c - b / c is (a - b) / c."""
+    first, second = (s.made_by(s.behind(i, "reshape"), "divide") for i in step.inputs)
+    if not s.free or first is None or second is None or first.inputs[1] != second.inputs[1]:
         return None
-    if larger.inputs[0] == larger.inputs[1]:  # always tied, which no guard tells
+    quotients = (s.value(step.inputs[0]), step.value), (s.value(step.inputs[1]), second.value)
+    if not alike(first.value, step.value) or not all(alike(a, b) for a, b in quotients):
         return None
-    half, g = s.made_by(halved.inputs[1], "divide"), halved.inputs[2]
-    if half is None or half.inputs[0] != g or s.number(half.inputs[1]) != 2.0:
+    if np.shape(s.value(second.inputs[0])) != np.shape(second.value):
         return None
-    if _unless_nan(s, halved.inputs[0]) is None or not alike(s.value(g), step.value):
+    difference = s.apply(step, "subtract", first.inputs[0], second.inputs[0])
+    if not alike(s.value(difference), step.value):
         return None
-    greater = s.apply(step, "greater", *larger.inputs)
-    factor = s.apply(step, "astype", greater, dtype=np.asarray(step.value).dtype)
-    return s.apply(step, "multiply", g, factor)
+    s.finite.add(difference)
+    return s.apply(step, "divide", difference, first.inputs[1])
 
 
-def _unless_nan(s: Simplifier, i: int) -> Step | None:
-    """The comparison `a >= b` (or `<=`) of an outcome `(a >= b) | (a != a)`."""
-    either = s.made_by(i, "bitwise_or")
-    if either is None:
-        return None
+def _known_quotient(s: Simplifier, step: Step) -> int | None:
+    """(a / c) e is a (e / c), where that quotient is there already and is the older one."""
     for k in (0, 1):
-        for name in ("greater_equal", "less_equal"):
-            comparison = s.made_by(either.inputs[k], name)
-            if comparison is not None:
-                if name == "less_equal":
-                    comparison = comparison._replace(inputs=comparison.inputs[::-1])
-                return comparison
+        quotient, e = s.made_by(step.inputs[k], "divide"), step.inputs[1 - k]
+        if not s.free or quotient is None:
+            continue
+        known = s.seen.get(step_key(quotient.on((e, quotient.inputs[1]))))
+        if known is None or known >= step.inputs[k] or not alike(s.value(known), step.value):
+            continue
+        if alike(s.value(quotient.inputs[0]), step.value):
+            return s.apply(step, "multiply", quotient.inputs[0], known)
+    return None
+
+
+def _over_square_of_cosh(s: Simplifier, step: Step) -> int | None:
+    """g sech(x)² is g / cosh(x)²."""
+    for k in (0, 1):
+        square, g = s.made_by(step.inputs[k], "square"), step.inputs[1 - k]
+        sech = None if square is None else s.made_by(square.inputs[0], "sech")
+        if not s.free or sech is None or not alike(sech.value, step.value):
+            continue
+        cosh = s.apply(step, "cosh", sech.inputs[0])
+        return s.apply(step, "divide", g, s.apply(step, "square", cosh))
     return None
 
 
@@ -242,6 +253,14 @@ def _taken_whole(s: Simplifier, step: Step) -> int | None:
     return s.apply(step, "reshape", step.inputs[0], shape=step.value.shape)
 
 
+def _rearranged_twice(s: Simplifier, step: Step) -> int | None:
+    """A reshaping of a reshaping is one."""
+    first = s.made_by(step.inputs[0], "reshape")
+    if first is None or any(r.static.get("order", "C") != "C" for r in (step, first)):
+        return None
+    return s.apply(step, "reshape", first.inputs[0], shape=np.shape(step.value))
+
+
 def _outer(s: Simplifier, step: Step) -> int | None:
     """A matrix product that sums single terms is a plain product."""
     a, b = (s.value(i) for i in step.inputs)
@@ -255,118 +274,14 @@ def _outer(s: Simplifier, step: Step) -> int | None:
     return s.apply(step, "multiply", column, step.inputs[1])
 
 
-def _sum_known(s: Simplifier, step: Step) -> int | None:
-    """A sum that is there already with its axes kept."""
-    if step.static["keepdims"] or not isinstance(step.value, np.ndarray):
+def _rows_at_once(s: Simplifier, step: Step) -> int | None:
+    """A product of a stack of matrices with one matrix is one product of all their rows."""
+    a, b = (s.value(i) for i in step.inputs)
+    if not s.free or np.ndim(a) < 3 or np.ndim(b) != 2 or a.dtype != b.dtype:
         return None
-    kept = s.seen.get(step_key(step._replace(static={**step.static, "keepdims": True})))
-    if kept is None:
-        return None
-    return s.apply(step, "reshape", kept, shape=step.value.shape)
-
-
-def _factor_of_known_sum(s: Simplifier, step: Step) -> int | None:
-    """The sum of c e is c times that of e, which is there already, where c is constant."""
-    product, axis = s.made_by(step.inputs[0], "multiply"), step.static["axis"]
-    if not s.free or product is None or axis is None or step.static["keepdims"]:
-        return None
-    for k in (0, 1):
-        factor, other = product.inputs[k], product.inputs[1 - k]
-        c, e = s.value(factor), s.value(other)
-        if np.shape(e) != np.shape(product.value) or np.ndim(c) != np.ndim(e):
-            continue
-        if any(np.shape(c)[i] != 1 for i in axis):
-            continue
-        for keepdims in (True, False):
-            total = step._replace(inputs=(other,), static={"axis": axis, "keepdims": keepdims})
-            known = s.seen.get(step_key(total))
-            if known is not None:
-                s.finite.add(known)
-                return _scaled_sum(s, step, factor, known)
-    return None
-
-
-def _scaled_sum(s: Simplifier, step: Step, factor: int, total: int) -> int:
-    shape = np.shape(s.value(total))
-    if np.ndim(s.value(factor)) != len(shape):
-        lanes = s.made_by(factor, "reshape")
-        if lanes is not None and np.shape(s.value(lanes.inputs[0])) == shape:
-            factor = lanes.inputs[0]
-        else:
-            axes = step.static["axis"]
-            own = [n for i, n in enumerate(np.shape(s.value(factor))) if i not in axes]
-            factor = s.apply(step, "reshape", factor, shape=tuple(own))
-    product = s.apply(step, "multiply", factor, total)
-    return s.apply(step, "reshape", product, shape=np.shape(step.value))
-
-
-def _sum_of_opposites(s: Simplifier, step: Step) -> int | None:
-    """The sum of a - b is 0 where a and b are known to have one sum, if that is finite.
-
-    So it is for the adjoint of what is shifted out of the logarithm of a sum of exponentials.
-    """
-    axis, terms, sign = step.static["axis"], s.made_by(step.inputs[0], "subtract"), 1
-    if terms is None:
-        terms, sign = s.made_by(step.inputs[0], "add"), -1
-    if not s.free or terms is None or not axis or not isinstance(step.value, np.ndarray):
-        return None
-    totals = []
-    for i in terms.inputs:
-        total = _known_sum(s, step, i) or _scattered_sum(s, step, i) or _undone_sum(s, step, i)
-        if total is None or np.shape(s.value(i)) != np.shape(terms.value):
-            return None
-        totals.append(total)
-    (first, relied_on), (second, also) = totals
-    number = s.number(second)
-    if number is None or s.number(first) != sign * number:
-        if sign < 0 or _behind(s, first, "reshape") != _behind(s, second, "reshape"):
-            return None
-        relied_on = (*relied_on, *also) or (first,)
-    s.finite |= {*relied_on, *also}
-    return s.zeros(step.value)
-
-
-def _known_sum(s: Simplifier, step: Step, i: int) -> tuple[int, tuple[int, ...]] | None:
-    """The position of the sum of a value along the axes of a step, if it is there already."""
-    for keepdims in (True, False):
-        total = step._replace(inputs=(i,), static={**step.static, "keepdims": keepdims})
-        known = s.seen.get(step_key(total))
-        if known is not None:
-            return known, ()
-    return None
-
-
-def _scattered_sum(s: Simplifier, step: Step, i: int) -> tuple[int, tuple[int, ...]] | None:
-    """The sums of rows into each of which one value is put: these values."""
-    scattered = s.made_by(i, "scatter")
-    if scattered is None or step.static["axis"] != (1,) or len(scattered.inputs) != 2:
-        return None
-    values, integers = scattered.inputs
-    rows, shape = scattered.static["index"][0], scattered.static["shape"]
-    if len(shape) != 2 or np.shape(s.value(integers)) != shape[:1] or np.ndim(s.value(values)) > 1:
-        return None
-    one_each = isinstance(rows, np.ndarray) and np.array_equal(rows, np.arange(shape[0]))
-    return (values, ()) if one_each else None
-
-
-def _undone_sum(s: Simplifier, step: Step, i: int) -> tuple[int, tuple[int, ...]] | None:
-    """The sum of (a / Σ e) e is a; with what must be finite for that."""
-    product = s.made_by(i, "multiply")
-    if product is None:
-        return None
-    for factor, other in (product.inputs, product.inputs[::-1]):
-        shape, known = np.shape(s.value(factor)), _known_sum(s, step, other)
-        if known is None or len(shape) != np.ndim(s.value(other)):
-            continue
-        factor = _behind(s, factor, "reshape")
-        quotient = s.made_by(factor, "divide")
-        if quotient is None or any(shape[j] != 1 for j in step.static["axis"]):
-            continue
-        numerator, divisor = (_behind(s, j, "reshape") for j in quotient.inputs)
-        whole = s.number(numerator) is not None or np.size(s.value(numerator)) == math.prod(shape)
-        if whole and divisor == _behind(s, known[0], "reshape"):
-            return numerator, (factor, divisor)
-    return None
+    rows = s.apply(step, "reshape", step.inputs[0], shape=(math.prod(a.shape[:-1]), a.shape[-1]))
+    product = s.apply(step, "matmul", rows, step.inputs[1])
+    return s.apply(step, "reshape", product, shape=step.value.shape)
 
 
 def _is_whole(index: Any, shape: tuple[int, ...]) -> bool:
@@ -385,13 +300,17 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
         _scaled_twice,
         _known_negative,
         _undone,
+        _known_quotient,
+        _over_square_of_cosh,
     ),
     "add_at": (_set_whole,),
     "index": (_taken_whole,),
-    "where": (_untied,),
-    "matmul": (_outer,),
+    "where": TIE_RULES,
+    "any": (tie_of_extreme,),
+    "reshape": (_rearranged_twice,),
+    "matmul": (_outer, _rows_at_once),
     "divide": (_negative_factor,),
-    "add": (_added,),
-    "subtract": (_subtracted, _cancelled),
-    "sum": (_sum_known, _factor_of_known_sum, _sum_of_opposites),
+    "add": (_added, _doubled),
+    "subtract": (_subtracted, _cancelled, _one_divisor),
+    "sum": SUM_RULES,
 }

@@ -84,6 +84,10 @@ class Simplifier:
                 step = Step(None, (), {}, value, True, step.origin)
             else:
                 if primitive.elementwise and isinstance(step.value, np.ndarray):
+                    if step.value.ndim and step.value.size == 1:
+                        number = self._as_number(step)
+                        if number is not None:
+                            return number
                     step = self._unrepeated(step)
                 stands_in = self._unchanged(step) if primitive.name in CHANGES_LITTLE else None
                 if stands_in is None and primitive.name in REWRITTEN:
@@ -165,10 +169,30 @@ class Simplifier:
     def _unrepeated_argument(self, i: int) -> int | None:
         source = self.steps[i]
         if source.primitive is not None:
-            return source.inputs[0] if source.primitive.name == "broadcast_to" else None
+            if source.primitive.name != "broadcast_to":
+                return self._boxed(i)
+            number = self._boxed(source.inputs[0])
+            return source.inputs[0] if number is None else number
         if isinstance(source.value, np.ndarray) and source.constant and self.number(i) is not None:
             return self.constant(source.value.flat[0])
         return None
+
+    def _as_number(self, step: Step) -> int | None:
+        """An operation on arrays of one entry each as one on numbers."""
+        found = [self._boxed(i) if np.ndim(self.value(i)) else i for i in step.inputs]
+        numbers = [i for i in found if i is not None]
+        assert step.primitive is not None
+        if len(numbers) < len(found) or not self.free or step.primitive.name == "negative":
+            return None  # a sign moves outwards
+        number = self.apply(step, step.primitive.name, *numbers, **step.static)
+        return self.apply(step, "reshape", number, shape=step.value.shape)
+
+    def _boxed(self, i: int) -> int | None:
+        """The number of which an array is made, if it has just one entry."""
+        boxed = self.made_by(i, "reshape")
+        if boxed is None or not self.free or np.ndim(self.value(boxed.inputs[0])):
+            return None
+        return boxed.inputs[0]
 
     # ------------------------------------------------------------------ rules
 
@@ -187,6 +211,14 @@ class Simplifier:
     def made_by(self, i: int, name: str) -> Step | None:
         step = self.steps[i]
         return step if step.primitive is not None and step.primitive.name == name else None
+
+    def behind(self, i: int, name: str) -> int:
+        """What a value is a repetition or another arrangement of."""
+        made = self.made_by(i, name)
+        while made is not None and made.static.get("order", "C") == "C":
+            i = made.inputs[0]
+            made = self.made_by(i, name)
+        return i
 
     def as_it_is(self, step: Step) -> int:
         """The position of a step to which no rule is to be applied."""

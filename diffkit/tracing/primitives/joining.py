@@ -11,7 +11,12 @@ from diffkit.structure import is_traced
 from diffkit.tracing.graph import SAME, Primitive, as_operand
 from diffkit.tracing.primitives.indexing import padded_movement
 from diffkit.tracing.primitives.rows import defines, movement, row
-from diffkit.tracing.primitives.shapes import fixed, object_array, unsupported
+from diffkit.tracing.primitives.shapes import (
+    fixed,
+    object_array,
+    scatter_positions,
+    unsupported,
+)
 
 # ---------------------------------------------------------------------- joining
 
@@ -170,11 +175,30 @@ if hasattr(np, "unstack"):  # new in NumPy 2.1
 
 # ---------------------------------------------------------------------- repeating, leaving out
 
-for _mover in (np.repeat, np.tile, np.roll, np.delete):
+for _mover in (np.repeat, np.tile, np.delete):
     movement(_mover)
 
+movement(
+    np.roll,
+    lambda g, y, a, *, shift, axis=None: np.roll(
+        g, -shift if isinstance(shift, int) else np.negative(shift), axis
+    ),
+)
+
 padded_movement(np.resize)
-pad = padded_movement(np.pad)
+
+
+def _unpadded(g: Any, y: Any, a: Any, *, pad_width: Any, mode: Any, **options: Any) -> Any:
+    """What lies within the margin, where that holds a constant."""
+    shape = np.shape(a)
+    if mode != "constant" or isinstance(pad_width, dict):
+        static = {"pad_width": pad_width, "mode": mode, **options}
+        return scatter_positions(g, np.pad, a, static)
+    before = np.broadcast_to(pad_width, (len(shape), 2))[:, 0]
+    return g[tuple(slice(int(b), int(b) + n) for b, n in zip(before, shape, strict=True))]
+
+
+pad = padded_movement(np.pad, _unpadded)
 
 
 @defines(np.insert)
