@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from diffkit.errors import InvalidInput
+from diffkit.files import write_whole
 from diffkit.reporting.figures import watched
 from diffkit.reporting.page import Chapter, render, stored_chapter
 
@@ -58,10 +58,10 @@ def report(
         with _shown(names, progress) as shown, watched(shown.figure):
             for chapter in _computed(names, quick, jobs):
                 for path, text in chapter.files().items():
-                    _write(folder / path, text)
+                    write_whole(folder / path, text)
                 shown.chapter()
         page = folder / "index.html"
-        _write(page, render(*_present(folder)))
+        write_whole(page, render(*_present(folder)))
     except OSError as error:
         raise InvalidInput(f"the report cannot be written to {folder}: {error}") from error
     return page
@@ -160,16 +160,3 @@ def _present(folder: Path) -> tuple[list[Chapter], list[str]]:
         except (OSError, KeyError, TypeError, ValueError, AttributeError):
             unreadable.append(name)
     return chapters, unreadable
-
-
-def _write(path: Path, text: str) -> None:
-    """Put a file in place whole: an interruption leaves the old one, or none."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -7,6 +7,7 @@ from typing import Final
 
 from diffkit.comparison.swell import TIMES, Swell
 from diffkit.errors import InvalidInput
+from diffkit.files import write_whole
 from diffkit.measures import Growth
 from diffkit.reporting.figures import Curve, Panel, bitmap, drawing
 
@@ -101,7 +102,7 @@ def draw_swell(swell: Swell, path: str, quantity: str = "tree") -> None:
         raise InvalidInput(f"the figure {path} must end in .svg or .png")
     content = WRITERS[file.suffix](swell_panel(swell, quantity))
     try:
-        file.write_bytes(content)
+        write_whole(file, content)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be written: {error.strerror}") from error
 
