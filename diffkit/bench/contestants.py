@@ -101,7 +101,10 @@ def _torch(workload: Workload) -> Call:
 
     torch.set_num_threads(1)
     names = SimpleNamespace(
-        **{name: getattr(torch, name) for name in ("exp", "log", "tanh", "sin", "cos", "sum")},
+        **{
+            name: getattr(torch, name)
+            for name in ("exp", "log", "tanh", "sin", "cos", "sum", "mean")
+        },
         **{"maximum": torch.maximum, "zeros_like": torch.zeros_like, "max": torch.amax},
     )
     nested = isinstance(workload.x, list)

@@ -141,6 +141,59 @@ def _recurrent_by_hand(p: list[Any], X: Any, y: Any) -> Gradient:
     return total / len(X), gradient
 
 
+def _logistic(xp: Any, w: Any, X: Any, y: Any) -> Any:
+    return xp.mean(xp.log(1 + xp.exp(-y * (X @ w)))) + 0.005 * xp.sum(w * w)
+
+
+def _logistic_by_hand(w: Any, X: Any, y: Any) -> Gradient:
+    margin = -y * (X @ w)
+    e = np.exp(margin)
+    value = np.mean(np.log(1 + e)) + 0.005 * (w @ w)
+    return value, X.T @ (-y * e / (1 + e)) / len(y) + 0.01 * w
+
+
+def _attention(xp: Any, p: Any, X: Any, Y: Any) -> Any:
+    q, k, v = X @ p[0], X @ p[1], X @ p[2]
+    scores = q @ k.T / np.sqrt(q.shape[1])
+    e = xp.exp(scores - xp.max(scores, axis=1, keepdims=True))
+    return xp.mean((e / xp.sum(e, axis=1, keepdims=True) @ v - Y) ** 2)
+
+
+def _attention_by_hand(p: list[Any], X: Any, Y: Any) -> Gradient:
+    q, k, v = X @ p[0], X @ p[1], X @ p[2]
+    scores = q @ k.T / np.sqrt(q.shape[1])
+    e = np.exp(scores - scores.max(1, keepdims=True))
+    a = e / e.sum(1, keepdims=True)
+    r = a @ v - Y
+    d = 2 * r / r.size
+    da = d @ v.T
+    ds = a * (da - (da * a).sum(1, keepdims=True)) / np.sqrt(q.shape[1])
+    return np.mean(r * r), [X.T @ (ds @ k), X.T @ (ds.T @ q), X.T @ (a.T @ d)]
+
+
+def _mixture(xp: Any, p: Any, X: Any) -> Any:
+    """Minus the likelihood of Gaussian components: their means and logarithmic scales."""
+    means, scales = p
+    d = (X[:, None, :] - means) * xp.exp(-scales)
+    q = -0.5 * xp.sum(d * d, axis=2) - xp.sum(scales, axis=1)
+    m = xp.max(q, axis=1, keepdims=True)
+    return -xp.sum(xp.log(xp.sum(xp.exp(q - m), axis=1)) + m[:, 0])
+
+
+def _mixture_by_hand(p: list[Any], X: Any) -> Gradient:
+    means, scales = p
+    precision = np.exp(-scales)
+    d = (X[:, None, :] - means) * precision
+    q = -0.5 * np.einsum("nkd,nkd->nk", d, d) - scales.sum(1)
+    m = q.max(1, keepdims=True)
+    e = np.exp(q - m)
+    s = e.sum(1, keepdims=True)
+    r = e / s
+    t = r[:, :, None] * d
+    value = -(np.log(s) + m).sum()
+    return value, [-t.sum(0) * precision, -((t * d).sum(0) - r.sum(0)[:, None])]
+
+
 def _lstm(xp: Any, p: Any, X: Any) -> Any:
     """The squared last state of an LSTM cell, whose four gates stand beside each other."""
     W, U, b = p
@@ -208,6 +261,26 @@ def _classifier_case(name: str, sizes: tuple[int, ...], batch: int, activation: 
     return Workload(name, f, _weights(rng, sizes), (X, Y), hand)
 
 
+def _logistic_case(batch: int, inputs: int) -> Workload:
+    rng = np.random.default_rng(4)
+    data = rng.normal(size=(batch, inputs)), np.sign(rng.normal(size=batch))
+    w = rng.normal(size=inputs) / 10
+    return Workload("logistic-regression", _logistic, w, data, _logistic_by_hand)
+
+
+def _attention_case(length: int, width: int) -> Workload:
+    rng = np.random.default_rng(5)
+    p = [rng.normal(size=(width, width)) / np.sqrt(width) for _ in range(3)]
+    data = rng.normal(size=(length, width)), rng.normal(size=(length, width))
+    return Workload("attention", _attention, p, data, _attention_by_hand)
+
+
+def _mixture_case(batch: int, components: int, width: int) -> Workload:
+    rng = np.random.default_rng(6)
+    p = [rng.normal(size=(components, width)), rng.normal(size=(components, width)) / 10]
+    return Workload("mixture", _mixture, p, (rng.normal(size=(batch, width)),), _mixture_by_hand)
+
+
 def _recurrent_case(steps: int, inputs: int, states: int) -> Workload:
     rng = np.random.default_rng(1)
     shapes = ((inputs, states), (states, states), (states,), (states, 1))
@@ -235,6 +308,9 @@ WORKLOADS: Final = {
         ),
         _classifier_case("iris-mlp", (4, 16, 3), 150, "tanh"),
         _classifier_case("digits-mlp", (64, 128, 64, 10), 64, "relu"),
+        _logistic_case(500, 30),
+        _attention_case(48, 32),
+        _mixture_case(1_000, 5, 2),
         _recurrent_case(50, 8, 16),
         _lstm_case(512, 4, 8),
         Workload("determinant", _determinant, _RNG.normal(size=(5, 5))),
