@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from diffkit import errors
 from diffkit.backends.finite import FiniteDifference, progress
-from diffkit.operators import derivative, gradient, hessian, jacobian, prepare
+from diffkit.operators import derivative, gradient, hessian, hvp, jacobian, jvp, prepare
 
 # ------------------------------------------------------------------------------- optimal steps
 
@@ -390,6 +390,30 @@ def test_a_bar_is_shown_on_a_terminal_when_it_takes_long(monkeypatch: pytest.Mon
     monkeypatch.setattr("sys.stderr", terminal)
     gradient(rosenbrock, np.ones(3), backend="finite")
     assert "rosenbrock" in terminal.getvalue()
+    assert "evaluations" in terminal.getvalue()
+
+
+def test_the_bar_of_many_entries_is_about_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[int, int]] = []
+
+    class Bar:
+        task_ids = (0,)
+
+        def update(self, _: int, *, completed: int, total: int, **more: Any) -> None:
+            shown.append((completed, total))
+
+        def stop(self) -> None:
+            pass
+
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
+    monkeypatch.setattr(progress, "_bar", Bar)
+    monkeypatch.setattr("sys.stderr", Terminal())
+    gradient(lambda x: np.sum(np.sin(x * np.arange(200))), np.ones(200) / 9, backend="finite")
+    done = [completed for completed, _ in shown]
+    assert done == sorted(done)
+    assert {total for _, total in shown} <= {None, 200}
+    assert done[-1] > 100
 
 
 def test_no_bar_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -446,6 +470,32 @@ def test_second_derivatives_at_a_kink_are_not_numbers(f: Any, x: list[float]) ->
         warnings.simplefilter("ignore", errors.DiffkitWarning)
         with pytest.raises(errors.NonFiniteDerivative):
             hessian(f, np.array(x), backend="finite")
+
+
+def test_the_jacobian_of_a_gradient_is_a_better_hessian() -> None:
+    """Where a gradient is at hand, half the digits need not be lost twice."""
+    x, v = np.array([0.3, -1.2, 2.0]), np.array([1.0, 2.0, -1.0])
+
+    def f(x: Any) -> Any:
+        return np.exp(x[0] * x[1]) + np.sin(x[1] * x[2])
+
+    def slope(x: Any) -> Any:
+        e, c = np.exp(x[0] * x[1]), np.cos(x[1] * x[2])
+        return np.array([x[1] * e, x[0] * e + x[2] * c, x[1] * c])
+
+    e, s, c = np.exp(x[0] * x[1]), np.sin(x[1] * x[2]), np.cos(x[1] * x[2])
+    right = np.array(
+        [
+            [x[1] ** 2 * e, (1 + x[0] * x[1]) * e, 0],
+            [(1 + x[0] * x[1]) * e, x[0] ** 2 * e - x[2] ** 2 * s, c - x[1] * x[2] * s],
+            [0, c - x[1] * x[2] * s, -(x[1] ** 2) * s],
+        ]
+    )
+    far = np.max(abs(hessian(f, x, backend="finite") - right))
+    near = np.max(abs(jacobian(slope, x, backend="finite") - right))
+    assert near < 1e-12 < 1e-9 > far > near
+    np.testing.assert_allclose(jvp(slope, x, v, backend="finite"), right @ v, rtol=1e-12)
+    np.testing.assert_allclose(hvp(f, x, v, backend="finite"), right @ v, rtol=1e-9)
 
 
 def test_mixed_derivatives_know_of_noise() -> None:

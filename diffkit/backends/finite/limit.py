@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,3 +41,21 @@ class Limit:
     def error(self) -> Array:
         """The estimate of the absolute error."""
         return np.asarray(self.truncation + self.roundoff)
+
+    def chosen(self, lines: Array) -> Limit:
+        """What was found along some of the lines."""
+        return Limit(**{name: getattr(self, name)[lines] for name in _FIELDS if self._has(name)})
+
+    def _has(self, name: str) -> bool:
+        return getattr(self, name) is not None
+
+
+_FIELDS = ("value", "truncation", "roundoff", "status", "step", "floor")
+
+
+def joined(parts: Sequence[tuple[Array, Limit]]) -> Limit:
+    """Return what was found along all lines, from parts with the numbers of their lines."""
+    order = np.argsort(np.concatenate([lines for lines, _ in parts]))
+    found = [limit for _, limit in parts]
+    names = [name for name in _FIELDS if all(limit._has(name) for limit in found)]
+    return Limit(**{n: np.concatenate([getattr(f, n) for f in found])[order] for n in names})

@@ -130,6 +130,15 @@ class Axes(Sequence[Direction]):
             setattr(some, name, getattr(self, name)[lines])
         return some
 
+    def tangents(self, speeds: Array) -> Leaves:
+        """The direction in which every one of these entries moves at its own speed."""
+        leaves = [np.zeros(leaf.size, self.numbers.dtype) for leaf in self._point.layout.leaves]
+        for k, moving in enumerate(leaves):
+            here = self.leaf == k
+            moving[self.position[here]] = speeds[here]
+        shapes = [leaf.shape for leaf in self._point.layout.leaves]
+        return [moving.reshape(shape) for moving, shape in zip(leaves, shapes, strict=True)]
+
     def __len__(self) -> int:
         return len(self.leaf)
 
@@ -139,6 +148,13 @@ class Axes(Sequence[Direction]):
             leaf, position = int(self.leaf[i]), int(self.position[i])
             self._made[line] = Entry(self._point, leaf, position, self.numbers.dtype)
         return self._made[line]
+
+
+def chosen(directions: Sequence[Direction], lines: Array) -> Sequence[Direction]:
+    """Return some of the lines, in their order."""
+    if isinstance(directions, Axes):
+        return directions.chosen(lines)
+    return [directions[i] for i in lines]
 
 
 class Bundle:
@@ -171,6 +187,12 @@ class Bundle:
     def numbers(self, lines: Array, steps: Array) -> Array | None:
         """What moves, after the steps along some lines; None where that is not one number."""
         return None if self._simple is None else self._simple[lines] + steps
+
+    @cached_property
+    def outwards(self) -> Array:
+        """For each line the sign of a step away from 0: what is exact there is so inwards."""
+        ones = np.ones_like(self.unit)
+        return np.asarray(ones if self._simple is None else np.copysign(ones, self._simple))
 
     @cached_property
     def places(self) -> Array:
@@ -227,20 +249,29 @@ class Places:
                 changed.reshape(-1)[at] = number
             yield [changed] if len(leaves) == 1 else [*leaves[:k], changed, *leaves[k + 1 :]]
 
+    @cached_property
+    def _moved(self) -> Array:
+        """For each place that differs in one number: which leaf holds it, and where."""
+        return self._bundle.places[:, self._lines]
+
     def stacked(self, chosen: Array) -> Leaves:
         """The leaves of the chosen places, each with one more leading axis."""
+        count = len(chosen)
         if self._numbers is None:
             places = [self[i] for i in chosen]
             return [np.stack([p[k] for p in places]) for k in range(len(self._leaves))]
-        which, position = self._bundle.places[:, self._lines[chosen]]
-        numbers, count = self._numbers[chosen], len(chosen)
+        first, last = int(chosen[0]), int(chosen[-1])
+        whole = last - first == count - 1  # then a view costs less than a copy
+        part: Any = slice(first, last + 1) if whole else chosen
+        (which, position), numbers = self._moved[:, part], self._numbers[part]
         stacked = []
+        row = np.arange(count)
         for k, leaf in enumerate(self._leaves):
-            block = np.empty((count, leaf.size), leaf.dtype)
-            block[:] = leaf.reshape(-1)
-            here = np.arange(count) if len(self._leaves) == 1 else np.flatnonzero(which == k)
-            block[here, position[here]] = numbers[here]
-            stacked.append(block.reshape(count, *leaf.shape))
+            block = np.empty((count, *leaf.shape), leaf.dtype)
+            block[:] = leaf
+            here = slice(None) if len(self._leaves) == 1 else which == k
+            block.reshape(-1)[row[here] * leaf.size + position[here]] = numbers[here]
+            stacked.append(block)
         return stacked
 
     def _finite(self) -> Array:

@@ -25,6 +25,7 @@ NOISE = 1.5  # times the usual noise above which more than rounding is at work
 WIDEN = 64.0  # by how much the steps grow where no change at all is seen
 CLOSER = 8.0  # by how much they shrink to tell noise and corners from steps that are too long
 WIDER = 3  # how often the steps may grow
+SEVERAL = 3  # lines that together tell the noise of each
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Probe:
     """What five values in a row say, for each line and entry of the output.
 
     Attributes:
-        noise: the level of noise in single values.
+        noise: the level of noise in single values, no less than along most lines.
         usual: the level that rounding of the value and of the argument explains.
         slope: the difference quotient over the whole width.
         slack: how far the derivative may be from it.
@@ -154,7 +155,7 @@ def _look(quotient: LineQuotient, steps: Array, chosen: Array) -> Probe:
     central = bool(nodes[0] < 0)
     third = _third(y, central=central)
     corner = _corner(y, np.maximum(third, usual)) & central
-    noise = SAFETY * np.where(corner, third, np.maximum(third, fourth))
+    noise = _common(SAFETY * np.where(corner, third, np.maximum(third, fourth)))
     bend = 0.0 if central else abs(y[4] - 2 * y[2] + y[0])
     slack = (8 * np.maximum(noise, usual) + 4 * bend) / width
     near, far = y[3] - y[1], y[4] - y[0]
@@ -171,6 +172,14 @@ def _look(quotient: LineQuotient, steps: Array, chosen: Array) -> Probe:
         seen=np.asarray(np.isfinite(y).all(axis=0)),
         made=made,
     )
+
+
+def _common(noise: Array) -> Array:
+    """The noise along each line, or that along most: a few values may by chance show little."""
+    known = noise[np.isfinite(noise).all(axis=1)]
+    if len(known) < SEVERAL:
+        return noise
+    return np.asarray(np.maximum(noise, np.median(known, axis=0)))
 
 
 def _where(lines: Array, new: Probe, old: Probe) -> Probe:

@@ -11,29 +11,39 @@ INTERVAL = 0.1  # seconds between updates
 
 
 class Meter:
-    """Counts lines that are done, and shows them once that takes long."""
+    """Counts lines that are done, and evaluations, and shows them once that takes long."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._start = time.monotonic()
         self._shown = 0.0
         self._bar: Any = None
-        self._done = self._total = 0
+        self._done = self._total = self._before = self._all = self._evaluations = 0
+
+    def within(self, before: int, total: int) -> None:
+        """Take the lines that are counted from now on for those after some, of more in total."""
+        self._before, self._all = before, total
 
     def lines(self, done: int, total: int) -> None:
         """Take note of how many of the lines are finished."""
-        self._done, self._total = done, total
-        self.tick()
+        self._done, self._total = self._before + done, self._all or total
+        self.tick(0)
 
-    def tick(self) -> None:
-        """Show the bar, if it is time."""
+    def tick(self, evaluations: int) -> None:
+        """Count evaluations, and show the bar if it is time."""
+        self._evaluations += evaluations
         now = time.monotonic()
         if now - self._start < PATIENCE or now - self._shown < INTERVAL or not self._visible():
             return
         self._shown = now
         if self._bar is None:
-            self._bar = _bar(self.name)
-        self._bar.update(self._bar.task_ids[0], completed=self._done, total=self._total or None)
+            self._bar = _bar()
+        self._bar.update(
+            self._bar.task_ids[0],
+            description=f"finite differences of {self.name}, {self._evaluations} evaluations",
+            completed=self._done,
+            total=self._total or None,
+        )
 
     def close(self) -> None:
         """Take the bar away."""
@@ -45,11 +55,11 @@ class Meter:
         return sys.stderr is not None and sys.stderr.isatty()
 
 
-def _bar(name: str) -> Any:
+def _bar() -> Any:
     from rich.console import Console
     from rich.progress import Progress
 
     progress = Progress(console=Console(stderr=True), transient=True)
-    progress.add_task(f"finite differences of {name}", total=None)
+    progress.add_task("finite differences", total=None)
     progress.start()
     return progress

@@ -6,7 +6,6 @@ node, the weights are those of the nodes where they are.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from diffkit.backends.finite.limit import some
-from diffkit.backends.finite.lines import Axes, Bundle, Direction, Pairs, Places
+from diffkit.backends.finite.lines import Axes, Bundle, Direction, Pairs, Places, chosen
 from diffkit.backends.finite.sampling import Sampler
 from diffkit.backends.finite.stencils import Stencil, weights
 from diffkit.structure import Array
@@ -45,6 +44,18 @@ class Sample:
     steps: Array
     jump: Array | None = None
 
+    def chosen(self, lines: Array) -> Sample:
+        """The quotients of some of the lines."""
+        return Sample(
+            self.value[lines],
+            self.noise[lines],
+            self.flat[lines],
+            self.made[lines],
+            self.gain[lines],
+            self.steps[lines],
+            None if self.jump is None else self.jump[lines],
+        )
+
 
 class LineQuotient:
     """Derivatives along lines, by one stencil.
@@ -66,8 +77,11 @@ class LineQuotient:
         self.unit, self.inner = self.lines.unit, self.lines.inner
         self._nodes = np.array(formula.nodes, sampler.dtype)
         self._weight = sum(abs(n) for n in formula.numerators)
-        self._plain = sampler.plain and formula.nodes == (-1, 1) and formula.derivative == 1
         self._tiny = np.finfo(sampler.dtype).tiny
+
+    def along(self, lines: Array) -> LineQuotient:
+        """The same quotient along some of the lines."""
+        return LineQuotient(self.sampler, chosen(self.lines.directions, lines), self.formula)
 
     def exactly(self, step: Any, *, relative: bool) -> Sample | None:
         """The stencil as it is written, with the step as it is given (times `unit`)."""
@@ -81,9 +95,7 @@ class LineQuotient:
 
     def sampled(self, steps: Array, live: Array) -> Sample:
         """The quotients of the live lines by the nodes where rounding put them."""
-        if self._plain and live[0] and (alone := self._alone(float(steps[0]))):
-            return alone
-        steps = abs(self.lines.landed(steps))
+        steps = abs(self.lines.landed(steps * self.lines.outwards))
         meant = steps[:, np.newaxis] * self._nodes
         offsets = self.lines.landed(meant)
         shifted = offsets != meant
@@ -96,28 +108,6 @@ class LineQuotient:
         if not exact and some(moved := made & shifted.any(axis=1)):
             found = self._scattered(found, moved, offsets, values)
         return self._assessed(found, steps, offsets, values, made)
-
-    def _alone(self, step: float) -> Sample | None:
-        """The same for a function of one number, without arrays; None where rounding moves nodes.
-
-        The operations and their order are those of `_uniform`, `_jump` and `_assessed`.
-        """
-        sampler = self.sampler
-        x, center = float(sampler.point.leaves[0]), float(sampler.center[0])
-        step = abs((x + step) - x)
-        exact = (x + step) - x == step == x - (x - step)
-        if not (exact and self._tiny < step < math.inf):
-            return None
-        behind, ahead = sampler.pair(x - step, x + step)
-        eps, scale = float(self.eps[0, 0]), 2 * step
-        value = (ahead - behind) / scale
-        jump = (ahead - center) / step - (behind - center) / -step
-        noise = (eps * (abs(behind) + abs(ahead)) + 2 * float(sampler.underflow[0])) / scale
-        noise += eps * (abs(value) + abs(jump) / 2) * (float(self.lines.size[0]) / scale)
-        found = np.array([value, noise, 2 / scale, jump]).reshape(4, 1, 1)
-        flat = np.array([[behind == center == ahead]])
-        made, steps = np.array([True]), np.array([step])
-        return Sample(found[0], found[1], flat, made, found[2], steps, found[3])
 
     def values(self, offsets: Array, wanted: Array) -> Array:
         """`f` at nodes (line, node) of the wanted lines: line, node, entry; NaN elsewhere."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from diffkit.backends.finite.limit import some
 from diffkit.backends.finite.quotients import Sample
-from diffkit.backends.finite.table import SIGNS
+from diffkit.backends.finite.table import raised
 from diffkit.structure import Array
 
 BETWEEN = (1 / 3, 2 / 3)  # where new steps go, in logarithms, below the longest step of use
@@ -36,7 +36,7 @@ class Run:
 
 
 def steps_of_use(samples: Sequence[Sample], top: Array, error: Array) -> tuple[Array, Array]:
-    """Return for each line the longest step that its worst entry uses, and the next one.
+    """Return for each line the longest step that its worst entry uses, and the next one if any.
 
     Args:
         samples: all so far.
@@ -73,13 +73,10 @@ def best_run(
     ]
     grid = lines[:, np.newaxis], np.arange(both.shape[3])
     best = Run(both[0, 0], *np.full((2, *both.shape[2:]), np.inf))
-    signs = SIGNS[..., np.newaxis]
     powers = steps**power
     for width in range(1, min(columns, len(steps) - 1) + 1):
-        factor = 1 / (powers[:-width] / powers[width:] - 1)[..., np.newaxis]
-        before, after = both[:, :-1], both[:, 1:]
-        both = after + (after + before * signs) * factor
-        spread = abs(both[0] - np.array([before[0], after[0]])).max(axis=0)
+        values, both = both[0], raised(both, powers, width)
+        spread = abs(both[0] - np.array([values[:-1], values[1:]])).max(axis=0)
         best = _better(best, both[0], spread, both[1], grid)
     return best
 

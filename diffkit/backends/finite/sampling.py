@@ -74,6 +74,8 @@ class Sampler:
         self._expected = [leaf.shape for leaf in self.output.layout.leaves]
         self._output_eps = _per_entry(self.output.layout, _eps)
         self.underflow = _per_entry(self.output.layout, _least)
+        self.plain = self._is_plain()
+        self._known: dict[float, float] = {}  # where all is plain
 
     def eps(self, leaves: tuple[int, ...]) -> Array:
         """The relative rounding error of each entry of the output, when those leaves move."""
@@ -112,6 +114,10 @@ class Sampler:
         """
         rows = np.full((len(places), self.center.size), np.nan, self.dtype)
         inside = np.flatnonzero(places.finite)
+        if self.plain:
+            for i, (number,) in zip(inside.tolist(), places.each(inside), strict=True):
+                rows[i] = self.number(float(number))
+            return rows
         self.tally.evaluations += len(inside)
         if self.options.vectorized and len(inside):
             self._fill_batched(rows, inside, places)
@@ -120,24 +126,24 @@ class Sampler:
         else:
             for i, leaves in zip(inside.tolist(), places.each(inside), strict=True):
                 rows[i] = self._single(leaves)
-                self.meter.tick()
+                self.meter.tick(1)
         return rows
 
-    @property
-    def plain(self) -> bool:
+    def number(self, x: float) -> float:
+        """The value at a number, where all is `plain`; it is never asked for twice."""
+        if x not in self._known:
+            self.tally.evaluations += 1
+            value = self._single([np.float64(x)])
+            self._known[x] = float(value if isinstance(value, float) else value[0])
+            self.meter.tick(1)
+        return self._known[x]
+
+    def _is_plain(self) -> bool:
         """Whether `f` takes one number in double precision to another, call by call, unlimited."""
         called = not self.options.vectorized and self.options.jobs == 1
         if not (self.point.layout.is_scalar and self._number and called and self.unlimited):
             return False
         return bool(self.point.leaves[0].dtype == self.dtype == np.float64)
-
-    def pair(self, behind: float, ahead: float) -> tuple[float, float]:
-        """The values at two numbers, where all is `plain`."""
-        self.tally.evaluations += 2
-        found = [self._single([np.float64(number)]) for number in (behind, ahead)]
-        self.meter.tick()
-        first, second = (v if isinstance(v, float) else v[0] for v in found)
-        return float(first), float(second)
 
     # ------------------------------------------------------------------ ways to evaluate
 
@@ -178,7 +184,7 @@ class Sampler:
         for start in range(0, len(inside), length):
             chosen = inside[start : start + length]
             rows[chosen] = self._batch(places.stacked(chosen), len(chosen))
-            self.meter.tick()
+            self.meter.tick(len(chosen))
         if not self._batch_checked:
             self._check_batch(rows, inside, places)
             self._batch_checked = True

@@ -13,6 +13,21 @@ from diffkit.structure import Array
 SIGNS = np.array([-1.0, 1.0]).reshape(2, 1, 1)  # values are extrapolated, doubts add up
 
 
+def raised(both: Array, powers: Array, width: int) -> Array:
+    """Return values and noise at step 0 of the polynomials through one row more.
+
+    Args:
+        both: values and noise of the polynomials through `width` successive rows each; their
+            axes are row, line and entry.
+        powers: the step of each row and line, to the power in which the polynomials are.
+        width: how many rows there are now, less one, in each.
+    """
+    factor = 1 / (powers[:-width] / powers[width:] - 1)[..., np.newaxis]
+    before, after = both[:, :-1], both[:, 1:]
+    result: Array = after + (after + before * SIGNS[..., np.newaxis]) * factor
+    return result
+
+
 class Table:
     """The newest row, from few columns to many; every array has axes column, line, entry.
 

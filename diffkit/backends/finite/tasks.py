@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diffkit.backends.finite import pilots, single
 from diffkit.backends.finite.complex_step import complex_step, confirm
 from diffkit.backends.finite.extrapolation import limit
 from diffkit.backends.finite.fixed import by_rule, fixed_limit, given
 from diffkit.backends.finite.limit import Limit
-from diffkit.backends.finite.lines import Axes, Direction, Entry, line
+from diffkit.backends.finite.lines import Axes, Direction, Entry, chosen, line
 from diffkit.backends.finite.optimal import by_optimum, evaluations
 from diffkit.backends.finite.quotients import LineQuotient, MixedQuotient, Quotient
 from diffkit.backends.finite.ridders import ROWS, ridders
@@ -99,8 +100,8 @@ class Task:
 
         def build(scheme: str, lines: Array) -> Quotient:
             formula = self._formula(scheme, 1)
-            chosen = None if floor is None else floor[lines]
-            return MixedQuotient(self.sampler, [crossed[i] for i in lines], formula, chosen)
+            noise = None if floor is None else floor[lines]
+            return MixedQuotient(self.sampler, [crossed[i] for i in lines], formula, noise)
 
         floor: Array | None = None
         found = self.along(straight, 2) if straight else None
@@ -180,7 +181,7 @@ class Task:
     def _builder(self, directions: Sequence[Direction], derivative: int) -> Build:
         def build(scheme: str, lines: Array) -> Quotient:
             formula = self._formula(scheme, derivative)
-            return LineQuotient(self.sampler, _chosen(directions, lines), formula)
+            return LineQuotient(self.sampler, chosen(directions, lines), formula)
 
         return build
 
@@ -230,9 +231,9 @@ class Task:
         for side in ("forward", "backward") if scheme == "central" else ():
             outside = np.isnan(found.value) & np.isfinite(self.sampler.center)
             if outside.any():
-                chosen = np.flatnonzero(outside.any(axis=1))
+                open_ = np.flatnonzero(outside.any(axis=1))
                 found = _at_the_edge(
-                    found, self._extrapolated(build, lines[chosen], side), chosen, outside
+                    found, self._extrapolated(build, lines[open_], side), open_, outside
                 )
         return found
 
@@ -243,7 +244,13 @@ class Task:
             return Limit(nothing, nothing, nothing, np.full(shape, "domain"))
         order, lowest = self.options.order, LOWEST[scheme]
         columns = DEEPEST_TABLE if order is None else max(order // lowest - 1, 0)
-        return limit(build(scheme, lines), columns)
+        quotient = build(scheme, lines)
+        if isinstance(quotient, LineQuotient):
+            if single.suitable(quotient, columns) and (alone := single.limit(quotient, columns)):
+                return alone
+            if pilots.suitable(quotient, columns):
+                return pilots.limits(quotient, columns)
+        return limit(quotient, columns)
 
     def _within_domain(self, found: Limit) -> Limit:
         """A function that is not finite at `x` has no derivative there."""
@@ -303,12 +310,6 @@ class Task:
             DiffkitWarning,
             stacklevel=2,
         )
-
-
-def _chosen(directions: Sequence[Direction], lines: Array) -> Sequence[Direction]:
-    if isinstance(directions, Axes):
-        return directions.chosen(lines)
-    return [directions[i] for i in lines]
 
 
 def _same(first: Direction, second: Direction) -> bool:
