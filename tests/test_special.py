@@ -206,12 +206,12 @@ def test_limits_at_zero() -> None:
 # ---------------------------------------------------------------------- the other columns
 
 
-def in_truth(name: str) -> bool:
-    row = SPECIAL[{"yn": "yv", "kn": "kv"}.get(name, name)]
-    return not (isinstance(row, Primitive) and isinstance(row.exact, Missing))
+def test_every_function_has_a_truth() -> None:
+    rows = [row for row in SPECIAL.values() if isinstance(row, Primitive)]
+    assert not [row.name for row in rows if isinstance(row.exact, Missing)]
 
 
-@pytest.mark.parametrize("name", [n for n in ONE if in_truth(n)])
+@pytest.mark.parametrize("name", ONE)
 def test_the_truth_of_a_function_of_one_number(name: str) -> None:
     f, points = ONE[name]
     for order in (1, 2):
@@ -222,7 +222,7 @@ def test_the_truth_of_a_function_of_one_number(name: str) -> None:
             assert found == pytest.approx(float(reference.value), rel=1e-11, abs=1e-13)
 
 
-@pytest.mark.parametrize("name", [n for n in TWO if in_truth(n)])
+@pytest.mark.parametrize("name", TWO)
 def test_the_truth_of_a_function_of_two_numbers(name: str) -> None:
     f, x, y = TWO[name]
     point = np.array([x[2], y[2]])
@@ -230,9 +230,47 @@ def test_the_truth_of_a_function_of_two_numbers(name: str) -> None:
     assert_close(dk.gradient(lambda v: f(v[0], v[1]), point), reference.value, 1e-12)
 
 
-def test_where_there_is_no_truth_it_says_so() -> None:
-    with pytest.raises(dk.TruthUnavailable, match=r"y0.*no series"):
-        truth.derivative(sp.y0, 1.5)
+SECOND_KIND: list[tuple[Function, Function, list[float]]] = [
+    (sp.y0, lambda x: mpmath.bessely(0, x), [1e-3, 2.404825557695773, 40.0]),  # by a zero of J
+    (sp.y1, lambda x: mpmath.bessely(1, x), [0.3, 3.831705970207512]),
+    (lambda x: sp.yv(-2.5, x), lambda x: mpmath.bessely(mpmath.mpf(-2.5), x), [0.7]),
+    (lambda x: sp.yv(-1.0, x), lambda x: mpmath.bessely(-1, x), [0.7]),
+    (sp.k0, lambda x: mpmath.besselk(0, x), [1e-3, 50.0]),
+    (lambda x: sp.kv(-1.5, x), lambda x: mpmath.besselk(mpmath.mpf(1.5), x), [0.7]),
+    (sp.expi, mpmath.ei, [-2.0, 0.4, 30.0]),
+    (lambda x: sp.expn(0, x), lambda x: mpmath.expint(0, x), [0.4]),
+    (lambda x: sp.expn(3, np.sin(x)), lambda x: mpmath.expint(3, mpmath.sin(x)), [0.4]),
+    (lambda s: sp.zeta(s, 2.5), lambda s: mpmath.zeta(s, 2.5), [1.5]),  # no backend has that
+    (lambda q: sp.zeta(3.5, q * q), lambda q: mpmath.zeta(3.5, q * q), [0.4, 3.0]),
+]
+
+
+@pytest.mark.parametrize(("f", "exact", "points"), SECOND_KIND)
+def test_truth_made_of_series_is_that_of_mpmath(
+    f: Function, exact: Function, points: list[float]
+) -> None:
+    for x in points:
+        for order in (1, 2, 3):
+            with mpmath.workdps(60):
+                expected = float(mpmath.diff(exact, mpmath.mpf(x), order))
+            found = truth.derivative(f, x, order=order)
+            assert found.certified
+            assert float(found.value) == pytest.approx(expected, rel=3e-16)
+
+
+@pytest.mark.parametrize("f", [sp.y0, sp.k1, sp.exp1, lambda x: sp.expn(2, x)])
+@pytest.mark.parametrize("x", [0.0, -1.0])
+def test_where_a_function_is_not_defined_there_is_no_truth(f: Function, x: float) -> None:
+    with pytest.raises(dk.TruthUnavailable):
+        truth.derivative(f, x)
+
+
+@pytest.mark.parametrize("x", [0.0, 0.7])
+def test_the_truth_of_a_derivative_is_a_higher_one(x: float) -> None:
+    """The derivatives of np.sinc and np.i0 are functions of their own once `f` takes them."""
+    for f in (np.sinc, np.i0):
+        nested = truth.derivative(lambda t, f=f: dk.derivative(f, t), x)
+        assert nested.value == truth.derivative(f, x, order=2).value
 
 
 SYMBOLIC = [name for name in ONE if name not in ("betainc", "_zeta")]

@@ -215,6 +215,26 @@ class MultiPrecision(Arithmetic):
 
         return self._real(lower, a, b, x)
 
+    def hurwitz(self, s: Number, q: Number) -> Number:
+        return self._real(self.context.zeta, s, q)
+
+    def expi(self, x: Number) -> Number:
+        return self._real(self.context.ei, x)
+
+    def exp1(self, x: Number) -> Number:
+        return self._real(self.context.e1, x)
+
+    def expn(self, n: Number, x: Number) -> Number:
+        return self._real(self.context.expint, n, x)
+
+    def second_bessel(self, order: Number, x: Number, sign: int) -> Number:
+        """The Bessel function Y (sign -1) or K (sign 1)."""
+        return self._real(self.context.besselk if sign > 0 else self.context.bessely, order, x)
+
+    def differentiated(self, function: Callable[[Number], Number], order: int, x: Number) -> Number:
+        """The derivative of some order of a function of one number, by differences."""
+        return self._real(lambda t: self.context.diff(function, t, order), x)
+
     def hyp0f1(self, b: Number, z: Number) -> Number:
         return self._real(self.context.hyp0f1, b, z)
 

@@ -18,7 +18,8 @@ from diffkit.structure import Layout
 from diffkit.target import Function, Point, Target, point_of
 from diffkit.truth.numerical import BlackBox
 from diffkit.truth.rays import Direction, Entry
-from diffkit.truth.study import CannotBeRecorded, Study
+from diffkit.truth.recorded import CannotBeRecorded
+from diffkit.truth.study import Study
 
 Positions = int | tuple[int, ...]
 

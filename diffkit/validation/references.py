@@ -26,6 +26,7 @@ from diffkit.errors import (
     TruthUnavailable,
 )
 from diffkit.measures import nearest
+from diffkit.plateaus import jump, warn_of_steps
 from diffkit.structure import Array, Layout, flatten
 from diffkit.target import Point, Target
 from diffkit.tracing import Graph
@@ -76,7 +77,7 @@ def reference_gradient(
     except DiffkitError as refusal:
         if isinstance(refusal, InvalidOutput):
             raise
-        return _by_differences_alone(target, wide, eps, str(refusal))
+        return _by_differences_alone(target, point, wide, given, eps, str(refusal))
     if not graph.output_layout.is_scalar:
         raise InvalidOutput(
             f"{target.name} must return one number to have a gradient, and returned "
@@ -112,10 +113,15 @@ def _by_tape(target: Target, wide: Point, graph: Graph, eps: Sequence[float]) ->
     return Reference(value, budget, doubt, how=["reverse mode"])
 
 
-def _by_differences_alone(target: Target, wide: Point, eps: Sequence[float], why: str) -> Reference:
+def _by_differences_alone(
+    target: Target, point: Point, wide: Point, given: Array, eps: Sequence[float], why: str
+) -> Reference:
     """The function cannot be recorded: differences are all there is, and their doubt counts."""
     prepared = FiniteDifference().bind(target, wide)
     estimate = prepared.estimate(wide.x, *wide.data)
+    here = target.evaluate(wide.layout, wide.leaves, wide.data)
+    found = wide.layout.flatten(estimate.value)
+    warn_of_steps(target, wide, found, lambda leaf: jump(target, wide, here, leaf))
     value = _vector(wide.layout, estimate.value)
     error = _vector(wide.layout, estimate.error)
     units = np.repeat(eps, [leaf.size for leaf in wide.layout.leaves])
@@ -127,6 +133,10 @@ def _by_differences_alone(target: Target, wide: Point, eps: Sequence[float], why
     ]
     for i in np.flatnonzero(allowed > 1e-5 * largest):
         doubt[i] = doubt[i] or "differences are not accurate enough to tell"
+    off = np.abs(given - value)
+    unseen = _unseen_rounding(target, point, wide, value, units)
+    for i in np.flatnonzero((off > allowed) & (off <= unseen)):
+        doubt[i] = doubt[i] or "rounding inside the function, which is not seen, may explain it"
     return Reference(
         value,
         allowed,
@@ -134,6 +144,25 @@ def _by_differences_alone(target: Target, wide: Point, eps: Sequence[float], why
         asked=wide.layout.size,
         how=[f"finite differences alone, because {why}"],
     )
+
+
+def _unseen_rounding(
+    target: Target, point: Point, wide: Point, value: Array, units: Array
+) -> Array:
+    """What rounding may do to a gradient of a black box, in a precision below double.
+
+    It may cost half the digits, where terms cancel. Where `f` itself loses more, that is seen in
+    its own value; its derivative then loses as much, per change of x by its own size.
+    """
+    coarse = units > np.finfo(np.float64).eps
+    size = np.maximum(np.abs(value), np.max(np.abs(value), initial=0.0))
+    with np.errstate(all="ignore"):
+        values = [np.longdouble(target.evaluate(p.layout, p.leaves, p.data).leaves[0])
+                  for p in (point, wide)]  # fmt: skip
+        at = np.abs(_vector(wide.layout, wide.x))
+        reach = np.where(at > 0, at, np.max(at, initial=0.0))
+        own = np.nan_to_num(MARGIN * np.abs(values[0] - values[1]) / reach, posinf=0.0)
+    return np.where(coarse, np.maximum(np.sqrt(units) * size, own), 0.0)
 
 
 # ---------------------------------------------------------------------- the second opinion

@@ -26,6 +26,7 @@ DISAGREE: Final = "disagree"
 UNRESOLVED: Final = "unresolved"
 LOST: Final = 0.5  # an entry of which rounding may take this part tells nothing
 EXACT: Final = 1e-6  # unless it is this close, relatively, all the same
+COARSE: Final = 1e-4  # a part of an entry that is worth telling if rounding may take so much
 
 
 @dataclass(frozen=True)
@@ -328,6 +329,7 @@ def _reason(
     if verdict == AGREE:
         unseen = int(lost.sum())
         note = f"; {unseen} of them smaller than their own rounding" if unseen else ""
+        note += _resolution(case, lost, point)
         return f"every entry ({total}) is as close to the reference as rounding allows{note}"
     if verdict == UNRESOLVED:
         count = sum(state == UNRESOLVED for state in states)
@@ -343,6 +345,18 @@ def _reason(
         f"({int(wrong.sum())} of {total} entries wrong)"
     )
     return f"{head}: {why}" if why else head
+
+
+def _resolution(case: _Case, lost: Array, point: Point) -> str:
+    """How large an error could hide in the rounding of an entry, where that is much."""
+    with np.errstate(all="ignore"):
+        part = np.where(lost, 0, case.reference.allowed / np.abs(case.reference.value))
+    part = np.where(np.isfinite(part), part, 0)
+    i = int(np.argmax(part))
+    if part[i] <= COARSE:
+        return ""
+    name = point.layout.entry_names()[i]
+    return f"; of {name} an error of up to {100 * float(part[i]):.1g}% would not be seen"
 
 
 def _lengths(point: Point) -> list[int]:

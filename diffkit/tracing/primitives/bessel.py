@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from diffkit.tracing.graph import Column, Missing, Primitive, Rule
+from diffkit.tracing.graph import Column, Primitive, Rule
 from diffkit.tracing.primitives.rows import row
-from diffkit.tracing.primitives.special import NO_SERIES, SPECIAL, refused_by, special_row
+from diffkit.tracing.primitives.special import SPECIAL, refused_by, special_row
 
 
 def _of_order(name: str, sympy: Rule, exact: Column, slope: Rule) -> Primitive:
@@ -36,7 +36,7 @@ jv: Primitive = _of_order(
 yv: Primitive = _of_order(
     "yv",
     lambda S, v, x: S.bessely(v, x),
-    NO_SERIES,
+    lambda A, v, x: A.second_bessel(v, x, -1),
     lambda v, x: (yv(v - 1, x) - yv(v + 1, x)) / 2,
 )
 iv: Primitive = _of_order(
@@ -48,7 +48,7 @@ iv: Primitive = _of_order(
 kv: Primitive = _of_order(
     "kv",
     lambda S, v, x: S.besselk(v, x),
-    NO_SERIES,
+    lambda A, v, x: A.second_bessel(v, x, 1),
     lambda v, x: (kv(v - 1, x) + kv(v + 1, x)) / -2,
 )
 
@@ -78,8 +78,16 @@ _of_fixed_order(
     lambda A, x: A.bessel(1, x, -1),
     lambda x: (SPECIAL["j0"](x) - jv(2.0, x)) / 2,
 )
-_of_fixed_order("y0", 0, "bessely", NO_SERIES, lambda x: -SPECIAL["y1"](x))
-_of_fixed_order("y1", 1, "bessely", NO_SERIES, lambda x: (SPECIAL["y0"](x) - yv(2.0, x)) / 2)
+_of_fixed_order(
+    "y0", 0, "bessely", lambda A, x: A.second_bessel(0, x, -1), lambda x: -SPECIAL["y1"](x)
+)
+_of_fixed_order(
+    "y1",
+    1,
+    "bessely",
+    lambda A, x: A.second_bessel(1, x, -1),
+    lambda x: (SPECIAL["y0"](x) - yv(2.0, x)) / 2,
+)
 _of_fixed_order("i0", 0, "besseli", lambda A, x: A.bessel(0, x, 1), lambda x: SPECIAL["i1"](x))
 _of_fixed_order(
     "i1",
@@ -88,8 +96,16 @@ _of_fixed_order(
     lambda A, x: A.bessel(1, x, 1),
     lambda x: (SPECIAL["i0"](x) + iv(2.0, x)) / 2,
 )
-_of_fixed_order("k0", 0, "besselk", NO_SERIES, lambda x: -SPECIAL["k1"](x))
-_of_fixed_order("k1", 1, "besselk", NO_SERIES, lambda x: -(SPECIAL["k0"](x) + kv(2.0, x)) / 2)
+_of_fixed_order(
+    "k0", 0, "besselk", lambda A, x: A.second_bessel(0, x, 1), lambda x: -SPECIAL["k1"](x)
+)
+_of_fixed_order(
+    "k1",
+    1,
+    "besselk",
+    lambda A, x: A.second_bessel(1, x, 1),
+    lambda x: -(SPECIAL["k0"](x) + kv(2.0, x)) / 2,
+)
 
 _LARGE: Final = 100.0
 
@@ -157,7 +173,7 @@ i0_derivative: Primitive = row(
     _i0_derivative,
     (lambda g, y, x, *, order: g * i0_derivative(x, order=order + 1),),
     sympy=lambda S, x, *, order: _derived(S, S.Dummy(real=True), x, order),
-    exact=Missing("the derivative of np.i0 has no arbitrary-precision counterpart"),
+    exact=lambda A, x, *, order: A.differentiated(lambda t: A.bessel(0, t, 1), order, x),
     elementwise=True,
 )
 

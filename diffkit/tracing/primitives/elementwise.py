@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from diffkit.structure import is_traced
-from diffkit.tracing.graph import Missing, Primitive
+from diffkit.tracing.graph import Primitive
 from diffkit.tracing.primitives.counterparts import in_sympy, real_cube_root
 from diffkit.tracing.primitives.rows import FUNCTIONS, defines, elementwise, row
 
@@ -122,7 +122,7 @@ sinc_derivative: Primitive = row(
     _sinc_derivative,
     (lambda g, y, x, *, order: g * sinc_derivative(x, order=order + 1),),
     sympy=lambda S, x, *, order: _substituted(S, S.Dummy(real=True), x, order),
-    exact=Missing("the derivative of sinc has no arbitrary-precision counterpart"),
+    exact=lambda A, x, *, order: A.differentiated(A.sinc, order, x),
     elementwise=True,
 )
 

@@ -77,7 +77,6 @@ def refused_by(name: str, parameter: str) -> Rule:
     return rule
 
 
-NO_SERIES: Final = Missing("no series of it is available")
 NO_FORMULA: Final = Missing("SymPy has no counterpart of it")
 
 
@@ -223,7 +222,7 @@ special_row(
     refused_by("zeta", "its exponent"),
     lambda g, y, s, q: -g * s * SPECIAL["_zeta"](s + 1, q),
     sympy=NO_FORMULA,
-    exact=NO_SERIES,
+    exact="hurwitz",
 )
 special_row("_riemann_zeta", refused_by("zeta", "its exponent"), sympy="zeta", exact="zeta")
 
@@ -358,19 +357,19 @@ special_row(
 
 # ---------------------------------------------------------------------- exponential integrals
 
-special_row("expi", lambda g, y, x: g * np.exp(x) / x, sympy="Ei", exact=NO_SERIES)
+special_row("expi", lambda g, y, x: g * np.exp(x) / x, sympy="Ei", exact="expi")
 special_row(
     "exp1",
     lambda g, y, x: -g * np.exp(-x) / x,
     sympy=lambda S, x: S.expint(1, x),
-    exact=NO_SERIES,
+    exact="exp1",
 )
 expn: Primitive = special_row(
     "expn",
     refused_by("expn", "its order"),
     lambda g, y, n, x: -g * expn(n - 1, x),
     sympy=lambda S, n, x: S.expint(n, x),
-    exact=NO_SERIES,
+    exact="expn",
 )
 special_row(
     "powm1",
