@@ -8,6 +8,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import mpmath
 import numpy as np
 import pytest
 import scipy.special
@@ -382,14 +383,14 @@ def test_maximum_shares_the_derivative_between_equals() -> None:
 @pytest.mark.parametrize("form", ["shared", "expanded", "array"])
 @pytest.mark.parametrize(
     ("f", "expected"),
-    [(np.abs, 0.0), (lambda x: np.maximum(x, 0), 0.5), (lambda x: x if x > 0 else 2 * x, 2.0)],
+    [(np.abs, 0.0), (lambda x: np.maximum(x, 0), 0.5), (lambda x: x if x > 0 else 2 * x, 1.5)],
 )
 def test_a_kink_is_told_at_each_call(f: Any, expected: float, form: str) -> None:
     p = prepared(f, 0.0, form=form)
     for _ in range(3):
         assert p.derivative(-1.0) == p.derivative(-2.0)  # by the fast way, once it is compiled
         with pytest.warns(dk.KinkWarning, match="no derivative there"):
-            assert p.derivative(0.0) == expected
+            assert p.derivative(0.0) == pytest.approx(expected, rel=1e-14)
 
 
 @pytest.mark.parametrize("form", ["shared", "array"])
@@ -451,8 +452,11 @@ def test_the_lower_tail_of_the_normal_distribution_does_not_cancel(
     p = prepared(scipy.special.log_ndtr, x, form=form)
     assert p.derivative(x) == pytest.approx(first, rel=1e-13)
     assert p.derivative(x, order=2) == pytest.approx(second, rel=1e-10)
-    with pytest.raises(dk.NonFiniteDerivative):
-        p.derivative(-40.0)
+    if form == "array":
+        with pytest.raises(dk.NonFiniteDerivative):
+            p.derivative(-40.0)
+    else:
+        assert p.derivative(-40.0) == pytest.approx(40.02496884720726, rel=1e-13)
 
 
 def test_a_difference_is_not_multiplied_out_by_default() -> None:
@@ -682,10 +686,18 @@ def test_pivots_that_fail_at_another_point_are_chosen_anew(form: str | None) -> 
     np.testing.assert_allclose(p.gradient(a), -np.full((5, 5), 1 / 1.5**2), rtol=1e-13)
 
 
-def test_systems_are_refused_where_no_pivot_keeps_the_digits() -> None:
+def test_systems_are_computed_to_all_digits_where_no_pivot_keeps_them() -> None:
     a = np.linalg.matrix_power(np.vander(np.linspace(1, 2, 6)), 2)
+    f = lambda a: np.sum(np.linalg.inv(a))  # noqa: E731
+    with mpmath.workdps(60):
+        exact = mpmath.matrix(a.tolist()) ** -1
+        columns = [mpmath.fsum(exact[:, j]) for j in range(6)]
+        rows = [mpmath.fsum(exact[i, :]) for i in range(6)]
+        expected = [[float(-columns[i] * rows[j]) for j in range(6)] for i in range(6)]
+    got = prepared(f, a, form="shared").gradient(a)
+    np.testing.assert_allclose(got, expected, rtol=1e-13)
     with pytest.raises(dk.UnsupportedOperation, match="digits"):
-        prepared(lambda a: np.sum(np.linalg.inv(a)), a, form="shared").gradient(a)
+        prepared(f, a, form="shared", refine=False).gradient(a)
 
 
 @pytest.mark.parametrize("rank", [3, 4, 5])

@@ -247,11 +247,11 @@ def test_an_estimate_tells_the_digits_that_the_expanded_form_loses() -> None:
     x = 8.0
     truth = float(1 / mpmath.cosh(mpmath.mpf(x)) ** 2)
     for form, lost in (("expanded", True), ("shared", False)):
-        estimate = prepared(np.tanh, x, form=form).estimate(x)
+        estimate = prepared(np.tanh, x, form=form, refine=False).estimate(x)
         error = abs(estimate.value - truth)
         assert error <= 2 * estimate.error + np.spacing(truth)
         assert (estimate.error > 1e-11 * truth) == lost
-    assert prepared(np.tanh, x, form="array").estimate(x).error is None
+    assert prepared(np.tanh, x, form="array").estimate(x).error <= 1e-15
 
 
 def test_simplification_may_not_take_all_memory() -> None:

@@ -68,7 +68,7 @@ def derived(form: str, member: Member, operations: int, seconds: float) -> Progr
     call = _operator(member, prepared)
     for _ in range(CALLS):
         call(*member.arguments)
-    source = _source(prepared, member.order)
+    source = str(prepared.source(order=member.order))
     size = program_size(source)
     if form == "expanded":
         size = replace(size, tree=sum(map(_count, _closed(prepared, member))))
@@ -76,9 +76,10 @@ def derived(form: str, member: Member, operations: int, seconds: float) -> Progr
 
 
 def _prepared(form: str, member: Member, operations: int, seconds: float) -> Any:
+    """As its formulas compute it, with the digits that they lose."""
     if form != "expanded":  # what is never written out keeps the backend's own budget
-        return Symbolic(form=form).prepare(member.f, *member.arguments)
-    written_out = Symbolic(form=form, max_operations=operations, max_seconds=seconds)
+        return Symbolic(form=form, refine=False).prepare(member.f, *member.arguments)
+    written_out = Symbolic(form=form, max_operations=operations, max_seconds=seconds, refine=False)
     return written_out.prepare(member.f, *member.arguments)
 
 
@@ -90,13 +91,6 @@ def _operator(member: Member, prepared: Prepared) -> Callable[..., Any]:
 def operator_of(member: Member) -> Operator:
     """Return the operator that gives the member's derivative: the gradient, for order 1."""
     return Operator("gradient" if member.order == 1 else "derivative", member.order)
-
-
-def _source(prepared: Any, order: int) -> str:
-    """The code of the derivative: the one printed, for order 1, else the one that ran."""
-    if order == 1:
-        return str(prepared.source())
-    return str(prepared._latest_code.source)
 
 
 def _by_tape(member: Member) -> Program:

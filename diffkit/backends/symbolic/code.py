@@ -28,6 +28,9 @@ LARGEST_LITERAL: Final = 2**53
 DIGITS: Final = 30
 
 
+Program = tuple[Mapping[Symbol, Expression], Sequence[Expression]]
+
+
 @dataclass(frozen=True)
 class Code:
     """A compiled program.
@@ -53,10 +56,12 @@ def compiled(
     definitions: Mapping[Symbol, Expression],
     groups: Mapping[str, Sequence[Symbol]],
     results: Sequence[Expression],
+    counted: Program | None = None,
 ) -> Code:
     """Return the function from the symbols in `groups` (by letter) to the results.
 
-    Each definition comes after those that it refers to.
+    Each definition comes after those that it refers to. The operations of `counted` are what
+    is counted, by default those of the program itself.
 
     Raises:
         UnsupportedOperation: an expression has no counterpart in NumPy.
@@ -69,7 +74,8 @@ def compiled(
     source = "\n".join(
         [f"def program({', '.join(groups)}, k):", *lines, f"    return ({returned})"]
     )
-    operations = sum(tree_operations(e, {}) for e in (*definitions.values(), *results))
+    steps, made = counted or (definitions, results)
+    operations = sum(tree_operations(e, {}) for e in (*steps.values(), *made))
     return Code(source, operations, _function(source), tuple(printer.numbers))
 
 
@@ -154,11 +160,10 @@ class NumPyCode(SpecialFunctions, NumPyPrinter):  # type: ignore[misc]
     _print_Dummy = _print_Symbol
 
     def _print_Integer(self, expr: Expression) -> str:
-        return str(expr.p) if abs(expr.p) <= LARGEST_LITERAL else self._bound(expr)
+        return str(expr.p) if is_literal(expr) else self._bound(expr)
 
     def _print_Rational(self, expr: Expression) -> str:
-        exact = expr.q & (expr.q - 1) == 0 and abs(expr.p) <= LARGEST_LITERAL
-        return repr(float(expr)) if exact else self._bound(expr)
+        return repr(float(expr)) if is_literal(expr) else self._bound(expr)
 
     def _print_NumberSymbol(self, expr: Expression) -> str:
         return self._bound(expr)
@@ -170,7 +175,7 @@ class NumPyCode(SpecialFunctions, NumPyPrinter):  # type: ignore[misc]
         if expr.is_number:
             return self._bound(expr)
         base, exponent = expr.args
-        if abs(exponent) == sp.Rational(1, 2) and _are_two_squares(base):
+        if abs(exponent) == sp.Rational(1, 2) and are_two_squares(base):
             legs = ", ".join(self._print(sp.sqrt(leg)) for leg in base.args)
             return f"numpy.hypot({legs})" if exponent > 0 else f"(1/numpy.hypot({legs}))"
         return str(super()._print_Pow(expr, rational=rational))
@@ -178,18 +183,18 @@ class NumPyCode(SpecialFunctions, NumPyPrinter):  # type: ignore[misc]
     def _print_log(self, expr: Expression) -> str:
         if expr.is_number:
             return self._bound(expr)
-        argument = expr.args[0]
-        if argument.is_Add and argument.args[0] == 1 and not _tail(argument):
-            return f"numpy.log1p({self._print(argument - 1)})"
-        return f"numpy.log({self._print(argument)})"
+        inside = inner_of_log1p(expr)
+        if inside is not None:
+            return f"numpy.log1p({self._print(inside)})"
+        return f"numpy.log({self._print(expr.args[0])})"
 
     def _print_Add(self, expr: Expression, order: Any = None) -> str:
-        tail = _tail(expr)
+        tail, inside = lower_tail(expr), inner_of_expm1(expr)
         if tail is not None:
             scale, argument = map(self._print, tail)
             return f"({scale}*special.erfc({argument}))"
-        if len(expr.args) == 2 and expr.args[0] == -1 and isinstance(expr.args[1], sp.exp):
-            return f"numpy.expm1({self._print(expr.args[1].args[0])})"
+        if inside is not None:
+            return f"numpy.expm1({self._print(inside)})"
         return str(super()._print_Add(expr, order=order))
 
     def _print_sech(self, expr: Expression) -> str:
@@ -235,7 +240,7 @@ class NumPyCode(SpecialFunctions, NumPyPrinter):  # type: ignore[misc]
         return first
 
 
-def _tail(total: Expression) -> tuple[Expression, Expression] | None:
+def lower_tail(total: Expression) -> tuple[Expression, Expression] | None:
     """`c` and `z` if the sum is c erfc(z), of which SymPy makes 2 c - c erfc(-z), which cancels."""
     constant, *others = total.args
     if len(others) != 1 or not constant.is_Rational:
@@ -246,7 +251,33 @@ def _tail(total: Expression) -> tuple[Expression, Expression] | None:
     return -factor, -function.args[0]
 
 
-def _are_two_squares(base: Expression) -> bool:
+def inner_of_log1p(logarithm: Expression) -> Expression | None:
+    """`a` if it is log(1 + a), which is computed as one function."""
+    inner = logarithm.args[0]
+    if inner.is_Add and inner.args[0] == 1 and lower_tail(inner) is None:
+        return inner - 1
+    return None
+
+
+def inner_of_expm1(total: Expression) -> Expression | None:
+    """`a` if it is exp(a) - 1, which is computed as one function."""
+    constant, *others = total.args
+    if constant == -1 and len(others) == 1 and isinstance(others[0], sp.exp):
+        return others[0].args[0]
+    return None
+
+
+def is_literal(number: Expression) -> bool:
+    """Whether a Python literal holds a number exactly."""
+    return (
+        bool(number.is_Rational)
+        and number.q & (number.q - 1) == 0
+        and abs(number.p) <= LARGEST_LITERAL
+    )
+
+
+def are_two_squares(base: Expression) -> bool:
+    """Whether it is the square of a hypotenuse, whose root is computed as one function."""
     return (
         base.is_Add
         and len(base.args) == 2

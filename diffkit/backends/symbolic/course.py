@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from diffkit.backends.symbolic.orders import is_tied, ordering_nodes
 from diffkit.backends.symbolic.sizes import predicted_operations, working_dtype
 from diffkit.target import Point, Target
 from diffkit.tracing.fixed_indices import fixed_indices
@@ -31,6 +32,7 @@ class Course:
         graph: the recording.
         dtype: the widest that the function computed in.
         operations: about how many operations on single numbers it did.
+        orderings: the nodes that order what depends on `x`.
         looks_up: whether it selects entries by integers among the data, which may change.
     """
 
@@ -46,6 +48,7 @@ class Course:
         self.dtype = working_dtype(self.graph)
         self.operations = predicted_operations(self.graph)
         self.guards = self.graph.guards_by_node()
+        self.orderings = ordering_nodes(self.graph.guards)
         self._guarded = self.needed(guard.node.index for guard in self.graph.guards)
 
     def holds_outside(self) -> bool:
@@ -69,6 +72,12 @@ class Course:
         except GuardFailed as failure:
             raise OtherCourseError from failure
         return values
+
+    def hangs_on_order(self, values: Values) -> bool:
+        """Whether an order or a place among numbers hangs on the equality of two of them."""
+        return any(
+            is_tied(node, *(values[i.index] for i in node.inputs)) for node in self.orderings
+        )
 
     def complete(self, values: Values, nodes: Iterable[Node]) -> None:
         """Compute the values of nodes, each after its inputs.

@@ -27,9 +27,17 @@ class Symbolic(Differentiator):
     - `array`: the same with symbols for whole arrays, so that size does not matter. Products,
       sums and movements of entries follow the product rule in index notation.
     - `expanded`: the textbook. Each entry of the derivative is one closed expression; it swells,
-      may lose digits where the function loses none (1 - tanh(x)²; `estimate` tells how many),
-      and fills removable singularities as SymPy does (sqrt(x)² becomes x). Branches and steps
-      are differentiated as in the shared form, then written out.
+      may lose digits where the function loses none (1 - tanh(x)²), and fills removable
+      singularities as SymPy does (sqrt(x)² becomes x). Branches and steps are differentiated as in
+      the shared form, then written out.
+
+    Where terms cancel, the scalar forms notice: they follow the rounding of what they compute, up
+    to `scalar_derivation.LONGEST_FOLLOWED` operations, and compute an entry again from the same
+    formula in as high a precision as it takes. (Called by the fast way, a long expanded derivative
+    looks at its last sums alone.) The array form holds the first derivative of each kind against
+    longdouble, and what rests on LAPACK against a point rounded otherwise; if digits are lost, a
+    function that is small enough is left to the shared form, else `RoundingWarning` is given. What
+    is lost at a later point, or in longdouble as well, only `estimate` and another form can tell.
 
     Each is compiled to straight-line NumPy, and what is asked for again to one function from the
     arguments to the result. Where the outcome of a branch changes, the function is traced and
@@ -49,6 +57,8 @@ class Symbolic(Differentiator):
             `latex()`, and in the expanded form what is computed.
         max_seconds: how long that may take; then `ExpressionTooLarge` is raised.
         max_bytes: how much memory it may take.
+        refine: whether rounding is looked after in this way, which costs some milliseconds where
+            terms cancel; without it a form shows what it loses.
     """
 
     name: ClassVar[str] = "symbolic"
@@ -58,6 +68,7 @@ class Symbolic(Differentiator):
     simplify: str = "none"
     max_seconds: float = 60.0
     max_bytes: int = 2**32
+    refine: bool = True
 
     def __post_init__(self) -> None:
         if isinstance(self.max_operations, bool) or not isinstance(self.max_operations, int):
@@ -73,6 +84,8 @@ class Symbolic(Differentiator):
             raise InvalidInput(f"max_seconds={self.max_seconds!r} must be a positive number")
         if not isinstance(self.max_bytes, int) or not self.max_bytes > 0:
             raise InvalidInput(f"max_bytes={self.max_bytes!r} must be a positive integer")
+        if not isinstance(self.refine, bool):
+            raise InvalidInput(f"refine={self.refine!r} must be True or False")
 
     def bind(self, target: Target, point: Point) -> SymbolicPrepared:
         require_plain(point, self.name)

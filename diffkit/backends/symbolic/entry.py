@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from diffkit.backends.symbolic.course import Course
+from diffkit.backends.symbolic.orders import is_tied
 from diffkit.structure import Layout
 from diffkit.tracing.generated import Lines
 from diffkit.tracing.graph import Node
@@ -117,6 +118,9 @@ def _write_node(
             function, static = node.primitive.function, node.static
             call = lines.constant(partial(function, **static) if static else function)
             lines.add(f"{name} = {call}({', '.join(arguments)})")
+    if node in course.orderings:
+        compared = ", ".join(names[i.index] for i in node.inputs)
+        lines.require(f"not {lines.constant(partial(is_tied, node))}({compared})")
     for guard in course.guards.get(node.index, ()):
         expected = np.asarray(guard.expected)
         if expected.shape == () and expected.dtype == bool:

@@ -1,4 +1,8 @@
-"""Derivatives at kinks: exact where all sides agree, else the formula's own, with a warning."""
+"""Derivatives at kinks: exact where all sides agree, else shared among them, with a warning.
+
+The rules of maximum and absolute value share among equals. A branch, `where` and an order take one
+side: there the mean of two opposite sides counts, as in every backend that sees the formula.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from diffkit.assembly import assembled, direction_leaves
 from diffkit.backends.symbolic.beside import Derive, Verdict, beside, warn_of_kink
 from diffkit.backends.symbolic.shown import Shown
 from diffkit.errors import UnsupportedOperation
@@ -24,6 +29,42 @@ class Kinked(Shown):
 
     _batches: Callable[[Point], list[Batch]]
     _keep: Callable[[list[Recorded]], None]
+
+    def one_sided(self, x: Any, tangent: Any, *rest: Any) -> tuple[Any, Any]:
+        """Return the derivatives along `tangent` from the left and from the right.
+
+        Of f(x + t tangent) by t, for t < 0 and for t > 0 next to 0, each shaped like `f(x)`. They
+        differ at a kink.
+
+        Raises:
+            UnsupportedOperation: `f` jumps there, or what lies beside cannot be decided: it takes
+                another branch there, or two quantities are equal to first order.
+        """
+        point = self._point((x, *rest))
+        direction = direction_leaves(tangent, point.layout, "tangent")
+        output = self._value(point)
+        batch = self._batches(point)[0]
+        scalar, values = batch.recorded.scalar_at(point, batch.values[0])
+        guards = scalar.course.graph.guards
+        sides = []
+        for sign in (-1, 1):
+            turned = [sign * np.asarray(leaf) for leaf in direction]
+            entries, same = scalar.beside(point.leaves, values, turned)
+            decided = sum(guard.node.depends for guard in guards) == len(scalar.conditions())
+            if not (same and decided and np.all(np.isfinite(entries))):
+                side = "left" if sign < 0 else "right"
+                raise UnsupportedOperation(
+                    f"what {self.target.name} does to the {side} of this point along this "
+                    "direction cannot be decided: it jumps, takes another branch, or compares "
+                    "quantities that are equal to first order"
+                )
+            leaves, start = [], 0
+            for leaf in output.layout.leaves:
+                part = sign * entries[start : start + leaf.size]
+                leaves.append(part.reshape(leaf.shape).astype(leaf.dtype))
+                start += leaf.size
+            sides.append(self._finite(output, *assembled(leaves, output.layout)))
+        return sides[0], sides[1]
 
     def _at_kinks(
         self,
@@ -46,16 +87,19 @@ class Kinked(Shown):
         """
         output, result = derive(point)
         parts = (*output.leaves, *result)
-        if not all(np.isfinite(part).all() for part in parts) or not self._is_at_kink(point):
+        if not all(np.isfinite(part).all() for part in parts):
+            return output, result
+        ties = self._ties(point)
+        if not ties:
             return output, result
         here = self._latest
-        verdict = beside(point, output, result, derive)
+        look = beside(point, output, result, derive)
         self._keep([here])
-        if verdict is Verdict.SAME:
+        if look.verdict is Verdict.SAME:
             return output, result
-        if verdict is Verdict.NONE:
+        if look.verdict is Verdict.NONE:
             warn_of_kink(self.target.name)
-            return output, result
+            return output, result if look.shared is None or ties == {True} else look.shared
         matrix = self._from_both_sides(point, output) if exactly is not None else None
         if exactly is None or matrix is None:
             raise UnsupportedOperation(
@@ -64,18 +108,20 @@ class Kinked(Shown):
             )
         return output, exactly(matrix, output)
 
-    def _is_at_kink(self, point: Point) -> bool:
+    def _ties(self, point: Point) -> set[bool]:
+        """For each kink that is met, whether its rule shares among equals."""
+        found: set[bool] = set()
         for batch in self._batches(point):
             leaves = batch.points[0].layout.cast(batch.points[0].leaves)
-            array = batch.recorded.array
+            recorded, array = batch.recorded, batch.recorded.array
+            if any(recorded.course.hangs_on_order(values) for values in batch.values):
+                found.add(False)
             if array is not None:
-                found = array.is_at_kink(leaves, batch.values[0])
+                found |= array.ties(leaves, batch.values[0])
             else:
-                scalar, first = batch.recorded.scalar_at(batch.points[0], batch.values[0])
-                found = scalar.is_at_kink(leaves, [first, *batch.values[1:]])
-            if found:
-                return True
-        return False
+                scalar, first = recorded.scalar_at(batch.points[0], batch.values[0])
+                found |= scalar.ties(leaves, [first, *batch.values[1:]])
+        return found
 
     def _from_both_sides(self, point: Point, output: Output) -> Any:
         """The Jacobian by one-sided derivatives along directions, if both sides give the same.

@@ -22,7 +22,13 @@ from sympy.printing.latex import LatexPrinter
 from sympy.printing.mathematica import MCodePrinter
 from sympy.printing.pycode import MpmathPrinter
 
-from diffkit.backends.symbolic.code import NumPyCode, generated_names
+from diffkit.backends.symbolic.code import (
+    NumPyCode,
+    generated_names,
+    inner_of_expm1,
+    inner_of_log1p,
+    lower_tail,
+)
 from diffkit.errors import InvalidInput, UnsupportedOperation
 from diffkit.tracing.shared_expressions import Expression, Symbol
 
@@ -89,11 +95,13 @@ def _python(listing: Listing) -> str:
     numbers = [repr(float(number.evalf(30))) for number in printer.numbers]
     bound = [f"k = [{', '.join(numbers)}]"] if numbers else []
     body = "\n    ".join([*bound, *lines, "return result"])
-    return f"import numpy\n\n\ndef derivative({', '.join(listing.letters)}):\n    {body}\n"
+    special = "from scipy import special\n" if "special." in body else ""
+    header = f"import numpy\n{special}"
+    return f"{header}\n\ndef derivative({', '.join(listing.letters)}):\n    {body}\n"
 
 
 def _mpmath(listing: Listing) -> str:
-    printer = _MpmathCode(listing.names(lambda letter, i: f"{letter}[{i}]", "v{}"))
+    printer = MpmathCode(listing.names(lambda letter, i: f"{letter}[{i}]", "v{}"))
     lines = [f"v{i} = {printer.code(e)}" for i, e in enumerate(listing.definitions.values())]
     lines.append("result = mpmath.matrix({}, {})".format(*listing.shape))
     lines += [f"result[{i}, {j}] = {printer.code(e)}" for (i, j), e in listing.entries.items()]
@@ -196,7 +204,29 @@ class _Generated:
     _print_Dummy = _print_Symbol
 
 
-class _MpmathCode(_Generated, MpmathPrinter):  # type: ignore[misc]
+class _Careful(_Generated):
+    """Prints what cancels near 0 as the one function that does not: log1p, expm1, erfc."""
+
+    def _print_log(self, expr: Expression) -> str:
+        inside = inner_of_log1p(expr)
+        if inside is not None:
+            return self._called("log1p", inside)
+        return str(super()._print_log(expr))  # type: ignore[misc]
+
+    def _print_Add(self, expr: Expression, order: Any = None) -> str:
+        tail, inside = lower_tail(expr), inner_of_expm1(expr)
+        if tail is not None:
+            scale = self._print(tail[0])  # type: ignore[attr-defined]
+            return f"({scale}*{self._called('erfc', tail[1])})"
+        if inside is not None:
+            return self._called("expm1", inside)
+        return str(super()._print_Add(expr, order=order))  # type: ignore[misc]
+
+    def _called(self, name: str, *arguments: Expression) -> str:
+        raise NotImplementedError
+
+
+class MpmathCode(_Careful, MpmathPrinter):  # type: ignore[misc]
     language = "mpmath"
 
     def __init__(self, generated: Mapping[Symbol, str]) -> None:
@@ -211,8 +241,32 @@ class _MpmathCode(_Generated, MpmathPrinter):  # type: ignore[misc]
     def _print_Integer(self, expr: Expression) -> str:
         return f"mpmath.mpf({expr.p})"
 
+    def _called(self, name: str, *arguments: Expression) -> str:
+        return f"mpmath.{name}({', '.join(map(self._print, arguments))})"
 
-class _CCode(_Generated, C99CodePrinter):  # type: ignore[misc]
+    def _print_erfi(self, expr: Expression) -> str:
+        return self._called("erfi", *expr.args)
+
+    def _print_erfinv(self, expr: Expression) -> str:
+        return self._called("erfinv", *expr.args)
+
+    def _print_erfcinv(self, expr: Expression) -> str:
+        return self._called("erfinv", 1 - expr.args[0])
+
+    def _print_polygamma(self, expr: Expression) -> str:
+        return self._called("polygamma", *expr.args)
+
+    def _print_Ei(self, expr: Expression) -> str:
+        return self._called("ei", *expr.args)
+
+    def _print_expint(self, expr: Expression) -> str:
+        return self._called("expint", *expr.args)
+
+    def _print_zeta(self, expr: Expression) -> str:
+        return self._called("zeta", *expr.args)
+
+
+class _CCode(_Careful, C99CodePrinter):  # type: ignore[misc]
     language = "C"
 
     def __init__(self, generated: Mapping[Symbol, str]) -> None:
@@ -223,6 +277,9 @@ class _CCode(_Generated, C99CodePrinter):  # type: ignore[misc]
         """C's fmod takes the sign of the dividend, NumPy's of the divisor."""
         floored = _plain(expression).replace(sp.Mod, lambda a, b: a - b * sp.floor(a / b))
         return floored.replace(sp.sech, lambda u: 1 / sp.cosh(u))
+
+    def _called(self, name: str, *arguments: Expression) -> str:
+        return f"{name}({', '.join(map(self._print, arguments))})"
 
     def _print_Integer(self, expr: Expression) -> str:
         return repr(float(expr))  # a quotient of C's integers would be cut off
@@ -260,6 +317,12 @@ class _MathematicaCode(_Generated, MCodePrinter):  # type: ignore[misc]
                     f"{self.language}; use language='python'"
                 )
         return plain
+
+    def _print_Add(self, expr: Expression, order: Any = None) -> str:
+        tail = lower_tail(expr)
+        if tail is not None:  # in machine numbers the difference would cancel
+            return f"{self._print(tail[0])}*Erfc[{self._print(tail[1])}]"
+        return str(super()._print_Add(expr, order=order))
 
     def _print_Relational(self, expr: Expression) -> str:
         operator = {sp.Eq: "==", sp.Ne: "!="}.get(expr.func, expr.rel_op)

@@ -28,3 +28,13 @@ def blocks_of(matrix: Any, rows: Layout, columns: Layout) -> list[Leaves]:
         blocks.append(part)
         top += row.size
     return blocks
+
+
+def matrix_of_blocks(blocks: list[Leaves], rows: Layout, columns: Layout) -> Any:
+    """The matrix that was cut into blocks."""
+    bands = [
+        np.concatenate([np.reshape(block, (row.size, -1)) for block in part], axis=1)
+        for row, part in zip(rows.leaves, blocks, strict=True)
+        if part
+    ]
+    return np.concatenate(bands) if bands else np.zeros((rows.size, columns.size))

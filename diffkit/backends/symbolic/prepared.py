@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from diffkit.assembly import assembled, assembled_blocks, contracted, direction_leaves
-from diffkit.backends.symbolic.kinked import Kinked
-from diffkit.backends.symbolic.matrices import blocks_of, spoil_rows
+from diffkit.assembly import assembled, assembled_blocks, contracted
+from diffkit.backends.symbolic.digits import DigitsLostError, warn_of_lost_digits
+from diffkit.backends.symbolic.estimates import estimated
+from diffkit.backends.symbolic.many_points import ManyPoints
+from diffkit.backends.symbolic.matrices import blocks_of, matrix_of_blocks, spoil_rows
 from diffkit.backends.symbolic.request import Request
 from diffkit.backends.symbolic.samples import is_mean, is_network_loss, rows
 from diffkit.backends.symbolic.sizes import GRADIENT_GROWTH
-from diffkit.errors import InvalidInput, UnsupportedOperation
+from diffkit.errors import UnsupportedOperation
 from diffkit.interface import Cost, Estimate
-from diffkit.structure import Leaves, flatten, map_leaves
+from diffkit.structure import Leaves
 from diffkit.target import Output, Point, Target, require_plain
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 PROGRAMS_KEPT: Final = 8
 
 
-class SymbolicPrepared(Kinked):
+class SymbolicPrepared(ManyPoints):
     """A function with its derivatives as expressions and as compiled code.
 
     Several threads may use it at once. It can be pickled if its function can; what was derived
@@ -88,96 +90,6 @@ class SymbolicPrepared(Kinked):
                     self._keep([recorded])
                 return result
         return None
-
-    # ------------------------------------------------------------------ many points at once
-
-    def gradients(self, points: Any, *data: Any) -> Any:
-        """Return the gradients at several points, in the structure of `x`.
-
-        Points where the function takes the same course are computed together, by one program
-        over whole columns.
-
-        Args:
-            points: in the structure of `x`, each leaf with one more leading axis.
-            data: the further arguments of `f`, the same at every point.
-
-        Raises:
-            InvalidInput: the leading axes differ in length.
-            InvalidOutput: `f(x)` is not a single number.
-            NonFiniteDerivative: an entry is infinite or NaN.
-        """
-        _, stacked = flatten(points, "points")
-        counts = {np.shape(leaf)[:1] for leaf in stacked}
-        if len(counts) != 1 or () in counts:
-            raise InvalidInput("each leaf of the points must have a leading axis, of one length")
-        (count,) = counts.pop()
-        if not count:
-            return points
-        layout, _ = flatten(map_leaves(lambda leaf: np.asarray(leaf)[0], points), "x")
-        result = [np.empty((count, *leaf.shape), leaf.dtype) for leaf in layout.leaves]
-        at = [Point(layout, [leaf[i] for leaf in stacked], data) for i in range(count)]
-        for places, recorded, values in self._by_course(at):
-            form = recorded.array or recorded.scalar
-            gradients, good = form.gradients([leaf[places] for leaf in stacked], values)
-            for whole, part in zip(result, gradients, strict=True):
-                whole[places] = part
-            for i in np.asarray(places)[~good]:
-                output, leaves = self._gradient(at[i])
-                self._finite(output, *assembled(leaves, layout))
-                for whole, part in zip(result, leaves, strict=True):
-                    whole[i] = part
-        return layout.unflatten(result)
-
-    def _by_course(self, points: list[Point]) -> Iterator[tuple[list[int], Recorded, Values]]:
-        """The numbers of the points that take the same course, with what is known there."""
-        courses: dict[int, tuple[list[int], Recorded, Values]] = {}
-        for i, point in enumerate(points):
-            (batch,) = self._batches(point)
-            self._require_scalar(Output(batch.recorded.course.graph.output_layout, []))
-            known = courses.setdefault(id(batch.recorded), ([], batch.recorded, batch.values[0]))
-            known[0].append(i)
-            if not batch.recorded.course.graph.guards:
-                known[0].extend(range(i + 1, len(points)))
-                break
-        return iter(courses.values())
-
-    # ------------------------------------------------------------------ kinks
-
-    def one_sided(self, x: Any, tangent: Any, *rest: Any) -> tuple[Any, Any]:
-        """Return the derivatives along `tangent` from the left and from the right.
-
-        Of f(x + t tangent) by t, for t < 0 and for t > 0 next to 0, each shaped like `f(x)`. They
-        differ at a kink.
-
-        Raises:
-            UnsupportedOperation: `f` jumps there, or what lies beside cannot be decided: it takes
-                another branch there, or two quantities are equal to first order.
-        """
-        point = self._point((x, *rest))
-        direction = direction_leaves(tangent, point.layout, "tangent")
-        output = self._value(point)
-        batch = self._batches(point)[0]
-        scalar, values = batch.recorded.scalar_at(point, batch.values[0])
-        guards = scalar.course.graph.guards
-        sides = []
-        for sign in (-1, 1):
-            turned = [sign * np.asarray(leaf) for leaf in direction]
-            entries, same = scalar.beside(point.leaves, values, turned)
-            decided = sum(guard.node.depends for guard in guards) == len(scalar.conditions())
-            if not (same and decided and np.all(np.isfinite(entries))):
-                side = "left" if sign < 0 else "right"
-                raise UnsupportedOperation(
-                    f"what {self.target.name} does to the {side} of this point along this "
-                    "direction cannot be decided: it jumps, takes another branch, or compares "
-                    "quantities that are equal to first order"
-                )
-            leaves, start = [], 0
-            for leaf in output.layout.leaves:
-                part = sign * entries[start : start + leaf.size]
-                leaves.append(part.reshape(leaf.shape).astype(leaf.dtype))
-                start += leaf.size
-            sides.append(self._finite(output, *assembled(leaves, output.layout)))
-        return sides[0], sides[1]
 
     # ------------------------------------------------------------------ hooks
 
@@ -303,23 +215,27 @@ class SymbolicPrepared(Kinked):
             self._latest.count_use(what)
 
     def _estimate(self, point: Point) -> Estimate:
-        """The derivative with how far rounding took it, an estimate; of arrays there is none.
+        """The derivative with how far rounding took it: its distance from one with more digits.
 
-        The error is the distance from the shared form in longdouble: an expanded form may lose
-        digits where the function loses none.
+        That is the same formulas in as high a precision as it takes, of arrays in longdouble. Of
+        a mean over samples there is none.
         """
-        value = self._public_derivative(point)
+        output, blocks = self._jacobian(point)
+        rows, x = output.layout, point.layout
+        if rows.is_scalar:
+            value = self._finite(output, *assembled(blocks[0], x))
+        else:
+            value = self._finite(output, *assembled_blocks(blocks, rows, x))
         batch, *others = self._batches(point)
-        error = None
-        if batch.recorded.array is None and not others and len(batch.points) == 1:
-            output, x = self._value(point).layout, point.layout
-            scalar, values = batch.recorded.scalar_at(point, batch.values[0])
-            error = scalar.errors((output.size, x.size), point.leaves, values)
-            if error is not None:
-                blocks = blocks_of(error, output, x)
-                whole = assembled_blocks(blocks, output, x)[0]
-                error = assembled(blocks[0], x)[0] if output.is_scalar else whole
-        return Estimate(value, error, self.cost.evaluations)
+        leaves, error = point.layout.cast(point.leaves), None
+        matrix = matrix_of_blocks(blocks, rows, x)
+        if not others and len(batch.points) == 1 and matrix.size:
+            if batch.recorded.array is not None:
+                error = batch.recorded.array.errors(leaves, batch.values[0])
+            else:
+                scalar, values = batch.recorded.scalar_at(point, batch.values[0])
+                error = scalar.errors(matrix, point.leaves, values)
+        return estimated(value, matrix, error, rows, x, self.cost.evaluations)
 
     @property
     def cost(self) -> Cost:
@@ -334,8 +250,8 @@ class SymbolicPrepared(Kinked):
         if not all(shape):
             return None
 
-        def matrix(form: ArrayForm, values: Values) -> Leaves:
-            return [form.matrix(kind, point.layout.cast(point.leaves), values)]
+        def matrix(form: ArrayForm, values: Values, trusting: bool) -> Leaves:
+            return [form.matrix(kind, point.layout.cast(point.leaves), values, trusting)]
 
         whole = self._by_arrays(point, Request(kind, batched=True), matrix)
         return None if whole is None else whole[0]
@@ -345,9 +261,9 @@ class SymbolicPrepared(Kinked):
     ) -> Leaves | None:
         """A derivative leaf by leaf in the array form; None where another form is to answer."""
 
-        def derivative(form: ArrayForm, values: Values) -> Leaves:
+        def derivative(form: ArrayForm, values: Values, trusting: bool) -> Leaves:
             leaves = point.layout.cast(point.leaves)
-            return form.derivative(request, leaves, values, directions or [])
+            return form.derivative(request, leaves, values, directions or [], trusting)
 
         result = self._by_arrays(point, request, derivative)
         if result is None or all(np.all(np.isfinite(leaf)) for leaf in output.leaves):
@@ -361,7 +277,7 @@ class SymbolicPrepared(Kinked):
         self,
         point: Point,
         request: Request,
-        compute: Callable[[ArrayForm, Values], Leaves],
+        compute: Callable[[ArrayForm, Values, bool], Leaves],
     ) -> Leaves | None:
         """What the array form gives; None where another form is to answer.
 
@@ -376,7 +292,13 @@ class SymbolicPrepared(Kinked):
         options = self.differentiator
         small = GRADIENT_GROWTH * form.course.operations <= options.max_operations
         try:
-            result = compute(form, values)
+            result = compute(form, values, False)
+        except DigitsLostError:
+            if options.form is None and small:
+                batches[0].recorded.leave_arrays()
+                return None
+            warn_of_lost_digits(self.target.name)
+            result = compute(form, values, True)
         except UnsupportedOperation:
             if options.form is None and small:
                 return None
@@ -403,7 +325,6 @@ class SymbolicPrepared(Kinked):
     ) -> Any:
         """A derivative summed over a batch; pivots that fail at its point are chosen anew there."""
         from diffkit.backends.symbolic.program import Recorded
-        from diffkit.backends.symbolic.scalar_form import DigitsLostError
 
         point = batch.points[0]
         scalar, first = batch.recorded.scalar_at(point, batch.values[0])

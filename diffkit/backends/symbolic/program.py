@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from diffkit.backends.symbolic.course import Course, OtherCourseError, Values
 from diffkit.backends.symbolic.entry import Entry
 from diffkit.backends.symbolic.request import Request
-from diffkit.backends.symbolic.scalar_derivation import WRITTEN
+from diffkit.backends.symbolic.scalar_derivation import LONGEST_FOLLOWED, WRITTEN
 from diffkit.backends.symbolic.scalar_form import ScalarForm
 from diffkit.errors import ExpressionTooLarge, UnsupportedOperation
 from diffkit.target import Point, Target
@@ -75,6 +75,7 @@ class Recorded:
         self.options = options
         self._building = threading.Lock()
         self._scalar: ScalarForm | None = None
+        self._longest = LONGEST_FOLLOWED
         self.sample: ScalarForm | None = None
         self._uses: Counter[str] = Counter()
         self._entries: dict[str, Entry | None] = {}
@@ -91,11 +92,19 @@ class Recorded:
         if wanted in WRITTEN or (wanted is None and not self._is_large()):
             return None
         try:
-            return ArrayForm(course, self.options.max_operations)
+            return ArrayForm(course, self.options.max_operations, checked=self.options.refine)
         except UnsupportedOperation:
             if wanted is not None:
                 raise
             return None
+
+    def leave_arrays(self) -> None:
+        """Answer by the shared form from now on, which then follows the rounding of all it does."""
+        with self._building:
+            self.array = self._scalar = None
+            self._longest = self.options.max_operations
+            self._entries.clear()
+        self.form = self.scalar.form
 
     def _is_large(self) -> bool:
         nodes = self.course.graph.nodes
@@ -119,7 +128,7 @@ class Recorded:
                 course = self.course
                 if course.looks_up:  # an expression refers to entries by name
                     course = Course(course.target, course.point)
-                self._scalar = ScalarForm(course, self.options)
+                self._scalar = ScalarForm(course, self.options, self._longest)
             return self._scalar
 
     def scalar_at(self, point: Point, values: Values) -> tuple[ScalarForm, Values]:
@@ -131,7 +140,8 @@ class Recorded:
             return scalar, scalar.course.values(point)
         except OtherCourseError:
             with self._building:
-                self._scalar = ScalarForm(Course(self.course.target, point), self.options)
+                course = Course(self.course.target, point)
+                self._scalar = ScalarForm(course, self.options, self._longest)
             return self._scalar, self._scalar.course.values(point)
 
     def entry(self, what: str) -> Entry | None:

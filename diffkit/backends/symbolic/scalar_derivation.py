@@ -28,10 +28,12 @@ from diffkit.backends.symbolic.expanded import (
 from diffkit.backends.symbolic.kinks import kinks_of
 from diffkit.backends.symbolic.local import Pair
 from diffkit.backends.symbolic.naming import data_names
+from diffkit.backends.symbolic.precise import PreciseProgram
+from diffkit.backends.symbolic.rounding import followed, last_sums
 from diffkit.backends.symbolic.rules import Derivatives
 from diffkit.backends.symbolic.scalars import ScalarBody
 from diffkit.backends.symbolic.sizes import GRADIENT_GROWTH
-from diffkit.errors import ExpressionTooLarge
+from diffkit.errors import ExpressionTooLarge, UnsupportedOperation
 from diffkit.tracing.shared_expressions import (
     Expression,
     Shared,
@@ -49,6 +51,8 @@ Entries = dict[tuple[int, int], Expression]  # those that are not zero, by row a
 
 WRITTEN: Final = ("expanded", "shared")
 LONGEST_ENTRY: Final = 10_000  # operations; compiling many more at once costs seconds
+LONGEST_FOLLOWED: Final = 2_000  # operations whose rounding is followed at each call
+LONGEST_WRITTEN_FOLLOWED: Final = 16  # errors that an entry of the expanded form follows
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,10 @@ class Derived:
     Attributes:
         definitions: what the entries share, each after those that it refers to.
         entries: the entries that are not zero, by row and column.
+        bounded: whether the code tells how far rounding may have taken each entry.
         ties: pairs that must differ where the derivative is to be believed.
         shared: what the ties are in terms of.
-        code: the entries and then the pairs, compiled.
+        code: the entries, then the pairs, and then the errors of the entries, compiled.
     """
 
     definitions: dict[Symbol, Expression]
@@ -68,6 +73,7 @@ class Derived:
     ties: list[Pair]
     shared: Shared
     code: Code
+    bounded: bool
 
 
 class ScalarDerivation:
@@ -79,6 +85,7 @@ class ScalarDerivation:
     Args:
         course: the recording.
         options: the form of the derivatives and their budget.
+        longest: operations of a derivative whose rounding is followed at each call.
 
     Attributes:
         course: the recording.
@@ -89,7 +96,8 @@ class ScalarDerivation:
         UnsupportedOperation: SymPy has no counterpart of an operation.
     """
 
-    def __init__(self, course: Course, options: Symbolic) -> None:
+    def __init__(self, course: Course, options: Symbolic, longest: int = LONGEST_FOLLOWED) -> None:
+        self._longest = longest
         self._options = options
         self._budget = options.max_operations
         self._target = course.target
@@ -106,7 +114,7 @@ class ScalarDerivation:
         self._bound = course.needed(node for node, _ in self._program.bound.values())
         self.course = course
         self._derived: dict[str, Derived] = {}
-        self._twin: Derived | None = None
+        self._precise: dict[str, PreciseProgram | None] = {}
         self._closed: dict[str, Entries] = {}
         self._kink_code: Code | None = None
         self._sided_code: Code | None = None
@@ -143,15 +151,6 @@ class ScalarDerivation:
                 self._derived[what] = self._whole(lambda: self._compiled(what, written))
             return self._derived[what]
 
-    def _sharing(self) -> Derived:
-        """The Jacobian in the shared form, whichever form it is computed in."""
-        if self.form == "shared":
-            return self.derived("jacobian")
-        with self._deriving:
-            if self._twin is None:
-                self._twin = self._whole(lambda: self._compiled("jacobian", False))
-            return self._twin
-
     def _whole(self, derive: Callable[[], Result]) -> Result:
         """What is derived; if that is broken off half-way, the next one starts afresh."""
         if self._is_torn:
@@ -172,8 +171,36 @@ class ScalarDerivation:
         else:
             results = [*entries.values(), *sides]
             definitions = shared.reachable(results)
-        code = compiled(definitions, self.groups, results)
-        return Derived(definitions, dict(zip(entries, results, strict=False)), ties, shared, code)
+        values = dict(zip(entries, results, strict=False))
+        lines, computed = self._followed(definitions, results, len(entries))
+        code = compiled(lines, self.groups, computed, counted=(definitions, results))
+        bounded = len(computed) > len(results)
+        return Derived(definitions, values, ties, shared, code, bounded)
+
+    def _followed(
+        self, definitions: dict[Symbol, Expression], results: list[Expression], count: int
+    ) -> tuple[dict[Symbol, Expression], list[Expression]]:
+        """The program with the errors of its first results as further ones, unless it is long."""
+        operations = sum(tree_operations(e, {}) for e in (*definitions.values(), *results))
+        if not (self._options.refine and count and operations <= self._longest):
+            return definitions, results
+        program = followed(definitions, results[:count])
+        return program.definitions, [*program.values, *results[count:], *program.errors]
+
+    def precise(self, what: str) -> PreciseProgram | None:
+        """The entries of a derivative in arbitrary precision, if mpmath has all their functions."""
+        if what not in self._precise:
+            derived = self.derived(what)
+            with self._deriving:
+                made = followed(derived.definitions, derived.entries.values())
+                entries = dict(zip(derived.entries, made.values, strict=True))
+                try:
+                    program = PreciseProgram(made.definitions, entries, made.errors, self.groups)
+                except UnsupportedOperation:
+                    self._precise[what] = None
+                else:
+                    self._precise[what] = program
+        return self._precise[what]
 
     def body(self, what: str) -> ScalarBody | None:
         """The gradient, or a `derivative` of some order, as the body of an entry.
@@ -192,7 +219,17 @@ class ScalarDerivation:
             definitions, results = self._with_outputs(what, derived)
         pairs = len(derived.ties) + len(self._kinks)
         count, sides = len(self._outputs), results[len(results) - 2 * pairs :]
-        entries = dict(zip(derived.entries, results[count:], strict=False))
+        values = results[count : count + len(derived.entries)]
+        errors: list[tuple[Expression, Expression]] = []
+        watched = set(definitions)
+        if derived.bounded:
+            made = followed(definitions, values)
+            if self.form == "expanded" and len(made.auxiliary) > LONGEST_WRITTEN_FOLLOWED:
+                made = last_sums(definitions, values)
+            definitions, values = made.definitions, made.values
+            errors = list(zip(values, made.errors, strict=True))
+            watched = set(definitions) - made.auxiliary
+        entries = dict(zip(derived.entries, values, strict=True))
         rows = iter([entries.get(place, sp.Integer(0)) for place in places])
         return ScalarBody(
             definitions,
@@ -202,6 +239,8 @@ class ScalarDerivation:
             [(leaf, list(islice(rows, leaf.size))) for leaf in layout.leaves],
             results[:count],
             sides,
+            errors,
+            watched,
         )
 
     def _with_outputs(

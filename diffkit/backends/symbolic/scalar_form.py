@@ -6,6 +6,7 @@ This module imports SymPy; import it inside functions.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +14,7 @@ import sympy as sp
 
 from diffkit.backends.symbolic.code import Code, compiled
 from diffkit.backends.symbolic.course import Values
+from diffkit.backends.symbolic.digits import DigitsLostError, digits_kept
 from diffkit.backends.symbolic.display import arranged
 from diffkit.backends.symbolic.entry import Entry, compiled_entry
 from diffkit.backends.symbolic.expanded import WAY_OUT
@@ -27,8 +29,20 @@ from diffkit.tracing.to_sympy import Condition
 DIGITS_LOST: Final = 1e-6  # of double precision; longdouble then keeps nine digits or more
 
 
-class DigitsLostError(UnsupportedOperation):
-    """The pivots chosen at the recording serve badly at this point."""
+@dataclass(frozen=True)
+class Sums:
+    """A derivative as a matrix, summed over samples.
+
+    Attributes:
+        matrix: the entries.
+        errors: how far rounding may have taken them, in units of the last place of 1; 0 where
+            it was not followed, or is known to be of no concern.
+        overflowed: whether a value left the range of the dtype on the way.
+    """
+
+    matrix: Any
+    errors: Any
+    overflowed: bool
 
 
 class ScalarForm(ScalarDerivation):
@@ -57,53 +71,114 @@ class ScalarForm(ScalarDerivation):
         """A derivative as a matrix, summed over the samples.
 
         Where an intermediate value leaves the range of the dtype, longdouble may still hold
-        it: then its result counts. Where the formulas may lose digits, it counts as well, and
-        how far double precision is from it tells how many are left (an estimate, not a bound).
+        it: then its result counts. Where rounding may have taken too many digits of an entry,
+        that is computed again in as high a precision as it takes. Formulas of linear algebra are
+        computed in longdouble, and how far double precision is from it tells how many digits are
+        left (an estimate, not a bound).
 
         Raises:
             DigitsLostError: the digits are lost.
             UnsupportedOperation: a formula just switches or jumps at the point.
         """
-        derived = self.derived(what)
         bound = [self._bound_values(values) for values in samples]
-        columns = (
-            bound[0]
-            if len(bound) == 1
-            else [np.array(values) for values in zip(*bound, strict=True)]
-        )
-        groups = leaves, columns, tangents or []
-        delicate = self._program.delicate
-        dtype = np.dtype(np.float64) if delicate else self._dtype
-        matrix, overflowed = self._matrix(derived, shape, groups, len(bound), dtype)
-        if not (delicate or overflowed or not np.all(np.isfinite(matrix))):
-            return matrix
-        wider = self._wider(derived, shape, groups, len(bound))
+        if self._program.delicate:
+            return self._of_systems(what, shape, leaves, bound, tangents)
+        groups = leaves, _columns(bound), tangents or []
+        sums = self._sums(self.derived(what), shape, groups, len(bound), self._dtype)
+        finite = bool(np.all(np.isfinite(sums.matrix)))
+        if finite and not sums.overflowed:
+            return self._refined(what, sums, (leaves, bound, tangents or []))
+        if self._options.refine:
+            found = self._precise_matrix(what, np.full(shape, True), leaves, bound, tangents)
+            if found is not None:
+                return found
+        wider = self._wider(self.derived(what), shape, groups, len(bound))
         if wider is None:
-            if np.all(np.isfinite(matrix)):
+            if finite:
                 raise UnsupportedOperation(
                     f"a value in the symbolic derivative of {self._target.name} overflows at this "
                     "point, and SciPy computes its functions in no wider range; use backend='tape'"
                 )
-            return matrix
-        if delicate:
-            self._require_digits(matrix, wider)
+            return sums.matrix
         with np.errstate(all="ignore"):
             return wider.astype(self._dtype)
 
-    def errors(self, shape: tuple[int, int], leaves: Leaves, values: Values) -> Any:
-        """How far the Jacobian is from that of the shared form in longdouble, entry by entry.
+    def _of_systems(
+        self,
+        what: str,
+        shape: tuple[int, int],
+        leaves: Leaves,
+        bound: Sequence[Any],
+        tangents: Leaves | None,
+    ) -> Any:
+        """A derivative by formulas that cannot choose a pivot, from longdouble or beyond."""
+        derived, groups = self.derived(what), (leaves, _columns(bound), tangents or [])
+        narrow = self._sums(derived, shape, groups, len(bound), np.dtype(np.float64)).matrix
+        wider = self._wider(derived, shape, groups, len(bound))
+        scale = 0 if wider is None else np.max(np.abs(wider), initial=0)
+        if wider is not None and np.max(np.abs(narrow - wider), initial=0) <= DIGITS_LOST * scale:
+            with np.errstate(all="ignore"):
+                return wider.astype(self._dtype)
+        if self._options.refine:
+            found = self._precise_matrix(what, np.full(shape, True), leaves, bound, tangents)
+            if found is not None:
+                return found
+        raise DigitsLostError(
+            f"the symbolic formulas of the linear algebra in {self._target.name} lose too "
+            "many digits at this point (they cannot choose a pivot); use form='array' or "
+            "backend='tape'"
+        )
 
-        None where longdouble holds no more than the dtype of the function does.
+    # ------------------------------------------------------------------ digits
+
+    def _refined(self, what: str, sums: Sums, given: tuple[Leaves, Sequence[Any], Leaves]) -> Any:
+        """The matrix with those entries to all digits that rounding may have spoilt.
+
+        Raises:
+            UnsupportedOperation: they cannot be computed in higher precision.
         """
-        wide = np.dtype(np.longdouble)
-        if np.finfo(wide).eps >= np.finfo(self._dtype).eps:
+        sizes, errors = np.abs(sums.matrix).reshape(1, -1), sums.errors.reshape(1, -1)
+        lost = ~digits_kept(sizes, errors, self._dtype).reshape(sums.matrix.shape)
+        if not lost.any():
+            return sums.matrix
+        found = self._precise_matrix(what, lost, *given)
+        if found is None:
+            raise UnsupportedOperation(
+                f"rounding takes the digits of the symbolic derivative of {self._target.name} at "
+                "this point (terms cancel), and it cannot be computed in higher precision; "
+                "use backend='tape' and look at its estimate"
+            )
+        return np.where(lost, found, sums.matrix)
+
+    def _precise_matrix(
+        self, what: str, wanted: Any, leaves: Leaves, bound: Sequence[Any], tangents: Leaves | None
+    ) -> Any:
+        """The wanted entries to all digits, summed over the samples; None where one has none."""
+        program, entries = self.precise(what), self.derived(what).entries
+        if program is None:
             return None
-        groups: tuple[Leaves, Sequence[Any], Leaves] = leaves, self._bound_values(values), []
-        own, _ = self._matrix(self.derived("jacobian"), shape, groups, 1, self._dtype)
-        better = self._wider(self._sharing(), shape, groups, 1)
+        places = [place for place in entries if wanted[place]]
+        x, t = (_flat(part, self._dtype) for part in (leaves, tangents or []))
+        matrix = np.zeros(wanted.shape, self._dtype)
+        for values in bound:
+            found = program.entries(places, self._dtype, x, values, t)
+            if len(found) < len(places):
+                return None
+            for place, entry in found.items():
+                matrix[place] += entry
+        return matrix
+
+    def errors(self, own: Any, leaves: Leaves, values: Values) -> Any:
+        """How far a Jacobian is from the one to all digits, or to those of longdouble, by entry.
+
+        None where neither can be computed.
+        """
+        bound = self._bound_values(values)
+        better = self._precise_matrix("jacobian", np.full(own.shape, True), leaves, [bound], None)
         if better is None:
-            return None
-        return np.abs(own - better).astype(self._dtype)
+            groups: tuple[Leaves, Sequence[Any], Leaves] = leaves, bound, []
+            better = self._wider(self.derived("jacobian"), own.shape, groups, 1)
+        return None if better is None else np.abs(own - better).astype(self._dtype)
 
     def gradients(self, stacked: Leaves, values: Values) -> tuple[Leaves, Any]:
         """The gradients at points stacked along a leading axis, and where they can be trusted."""
@@ -118,20 +193,27 @@ class ScalarForm(ScalarDerivation):
         with np.errstate(all="ignore", over="call", call=lambda kind, _: overflows.append(kind)):
             (known,) = value(self._dtype, columns, bound, [])
             results = derived.code(self._dtype, columns, bound, [])
-        self._refuse_ties(results[len(derived.entries) :], derived)
+        end = len(derived.entries)
+        middle = end + 2 * len(derived.ties)
+        self._refuse_ties(results[end:middle], derived)
         flat = np.zeros((count, self._layout.size), self._dtype)
         for (_, j), entry in zip(derived.entries, results, strict=False):
             flat[:, j] = entry
-        trusted &= not (overflows or self.is_at_kink(columns, [values]))
+        trusted &= not (overflows or bool(self.ties(columns, [values])))
         good = np.isfinite(flat).all(axis=1) & np.isfinite(known) & trusted
+        if derived.bounded:
+            errors = np.zeros_like(flat)
+            for (_, j), error in zip(derived.entries, results[middle:], strict=True):
+                errors[:, j] = error
+            good &= digits_kept(np.abs(flat), errors, self._dtype).all(axis=1)
         parts = np.split(flat, np.cumsum([leaf.size for leaf in self._layout.leaves])[:-1], axis=1)
         shapes = [(count, *leaf.shape) for leaf in self._layout.leaves]
         return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)], good
 
-    def is_at_kink(self, leaves: Leaves, samples: Sequence[Values]) -> bool:
-        """Whether the function may bend at the point, for one of the samples."""
+    def ties(self, leaves: Leaves, samples: Sequence[Values]) -> set[bool]:
+        """For each kink at the point, for one of the samples, whether its rule shares."""
         if not self._kinks:
-            return False
+            return set()
         with self._deriving:
             if self._kink_code is None:
                 sides = [side for pair in self._kinks for side in pair]
@@ -141,10 +223,8 @@ class ScalarForm(ScalarDerivation):
         columns = [np.array(values) for values in zip(*bound, strict=True)]
         with np.errstate(all="ignore"):
             found = self._kink_code(self._dtype, _flat(leaves, self._dtype), columns, [])
-        return any(
-            np.any(np.equal(left, right))
-            for left, right in zip(found[::2], found[1::2], strict=True)
-        )
+        pairs = zip(found[::2], found[1::2], self._kinks.values(), strict=True)
+        return {shares for left, right, shares in pairs if np.any(np.equal(left, right))}
 
     def beside(self, leaves: Leaves, values: Values, tangents: Leaves) -> tuple[Any, bool]:
         """The derivative to the right of the point along a tangent, entry by entry.
@@ -178,35 +258,32 @@ class ScalarForm(ScalarDerivation):
         self.course.complete(values, self._bound)
         return [_entry(values[node], place) for node, place in self._program.bound.values()]
 
-    def _require_digits(self, narrow: Any, wide: Any) -> None:
-        scale = np.max(np.abs(wide), initial=0)
-        if not np.max(np.abs(narrow - wide), initial=0) <= DIGITS_LOST * scale:
-            raise DigitsLostError(
-                f"the symbolic formulas of the linear algebra in {self._target.name} lose too "
-                "many digits at this point (they cannot choose a pivot); use form='array' or "
-                "backend='tape'"
-            )
-
-    def _matrix(
+    def _sums(
         self,
         derived: Derived,
         shape: tuple[int, int],
         groups: tuple[Leaves, Sequence[Any], Leaves],
         count: int,
         dtype: np.dtype[Any],
-    ) -> tuple[Any, bool]:
-        """The matrix computed in a dtype, and whether a value overflowed on the way."""
+    ) -> Sums:
+        """The matrix computed in a dtype, summed over samples."""
         overflows: list[str] = []
         leaves, columns, tangents = groups
         with np.errstate(all="ignore", over="call", call=lambda kind, _: overflows.append(kind)):
             results = derived.code(dtype, _flat(leaves, dtype), columns, _flat(tangents, dtype))
             end = len(derived.entries)
-            self._refuse_ties(results[end:], derived)
-            sums = [np.sum(np.broadcast_to(np.asarray(r, dtype), (count,))) for r in results[:end]]
-        matrix = np.zeros(shape, dtype)
-        for place, entry in zip(derived.entries, sums, strict=True):
+            middle = end + 2 * len(derived.ties)
+            self._refuse_ties(results[end:middle], derived)
+            parts = [
+                [np.sum(np.broadcast_to(np.asarray(r, dtype), (count,))) for r in part]
+                for part in (results[:end], results[middle:])
+            ]
+        matrix, errors = np.zeros(shape, dtype), np.zeros(shape, dtype)
+        for place, entry in zip(derived.entries, parts[0], strict=True):
             matrix[place] = entry
-        return matrix, bool(overflows)
+        for place, error in zip(derived.entries, parts[1], strict=False):
+            errors[place] = error
+        return Sums(matrix, errors, bool(overflows))
 
     def _wider(
         self,
@@ -217,7 +294,7 @@ class ScalarForm(ScalarDerivation):
     ) -> Any:
         """The matrix computed in longdouble; None where SciPy's functions have none."""
         try:
-            return self._matrix(derived, shape, groups, count, np.dtype(np.longdouble))[0]
+            return self._sums(derived, shape, groups, count, np.dtype(np.longdouble)).matrix
         except TypeError:
             return None
 
@@ -249,10 +326,12 @@ class ScalarForm(ScalarDerivation):
         zero = sp.Integer(0)
         return [entries.get((i, j), zero) for i in range(rows) for j in range(columns)]
 
-    def source(self, language: str) -> str:
-        """The program of the Jacobian in a language."""
-        derived = self.derived("jacobian")
-        shape = self._graph.output_layout.size, self._layout.size
+    def source(self, language: str, what: str) -> str:
+        """The program of a derivative in a language."""
+        derived = self.derived(what)
+        rows, columns = self._graph.output_layout.size, self._layout.size
+        shapes = {"jacobian": (rows, columns), "hessian": (columns, columns)}
+        shape = shapes.get(what, (rows, 1))
         listing = Listing(derived.definitions, derived.entries, self.groups, shape)
         return source(listing, language)
 
@@ -282,6 +361,13 @@ class ScalarForm(ScalarDerivation):
             Condition(expression, condition.expected, condition.location)
             for expression, condition in zip(expanded, conditions, strict=True)
         ]
+
+
+def _columns(bound: Sequence[Any]) -> Any:
+    """What bound symbols stand for, over the samples if there are several."""
+    if len(bound) == 1:
+        return bound[0]
+    return [np.array(values) for values in zip(*bound, strict=True)]
 
 
 def _flat(leaves: Leaves, dtype: np.dtype[Any]) -> list[Any]:

@@ -21,6 +21,7 @@ from typing import Any, Final
 import numpy as np
 
 from diffkit.backends.symbolic.code import NumPyCode, impulse, number_in
+from diffkit.backends.symbolic.digits import allowance
 from diffkit.backends.symbolic.entry import Results
 from diffkit.backends.symbolic.special import Special
 from diffkit.structure import Leaf
@@ -46,7 +47,6 @@ _MATH: Final = {
     "numpy.tan": "tan",
     "numpy.tanh": "tanh",
 }
-LONGEST_PRODUCT: Final = 4  # factors of a power that is multiplied out
 
 
 def _maximum(a: float, b: float) -> float:
@@ -101,10 +101,10 @@ class MathCode(NumPyCode):
                 return printed
             return f"pow({self._print(base)}, {self._print(exponent)})"
         printed, n = f"({self._print(base)})", abs(int(exponent))
-        if base.is_Symbol and n <= LONGEST_PRODUCT:
-            power = "*".join([self._print(base)] * n)
+        if base.is_Symbol and n == 2:
+            power = f"{self._print(base)}*{self._print(base)}"
         else:
-            power = f"{printed}**{n}" if n > 1 else printed
+            power = f"{printed}**{n}" if n > 1 else printed  # has an error where it overflows
         return f"(1/({power}))" if exponent < 0 else f"({power})"
 
     def _print_log(self, expr: Expression) -> str:
@@ -169,6 +169,8 @@ class ScalarBody:
         results: the leaves of the derivative, each with an expression for every entry.
         outputs: entries of the value, which must be finite.
         ties: sides of pairs that must differ.
+        errors: entries of the derivative with how far rounding may have taken them.
+        watched: the symbols among `definitions` whose squares must be finite.
     """
 
     definitions: Mapping[Symbol, Expression]
@@ -178,6 +180,8 @@ class ScalarBody:
     results: Sequence[tuple[Leaf, Sequence[Expression]]]
     outputs: Sequence[Expression]
     ties: Sequence[Expression]
+    errors: Sequence[tuple[Expression, Expression]]
+    watched: set[Symbol]
     number: str = "float"
     names: dict[str, Any] = field(default_factory=lambda: dict(NAMES))
 
@@ -198,7 +202,11 @@ class ScalarBody:
         sides = [printer.code(side) for side in self.ties]
         for left, right in zip(sides[::2], sides[1::2], strict=True):
             lines.require(f"{left} != {right}")
-        numbers = [*inputs, *(names[symbol] for symbol in self.definitions)]
+        self._require_digits(lines, printer)
+        numbers = [
+            *inputs,
+            *(names[symbol] for symbol in self.definitions if symbol in self.watched),
+        ]
         if numbers:
             lines.require(f"isfinite({' + '.join(f'{n}*{n}' for n in numbers)})")
         watched = [(printer.code(output), False) for output in self.outputs]
@@ -211,6 +219,22 @@ class ScalarBody:
             f"k{i}": number_in(n, np.dtype(np.float64)) for i, n in enumerate(printer.numbers)
         }
         return Results(None, derivative, watched)
+
+    def _require_digits(self, lines: Lines, printer: MathCode) -> None:
+        """A line that fails where rounding may have taken too many digits of an entry."""
+        unsure = [(printer.code(v), printer.code(e)) for v, e in self.errors if e != 0]
+        if not unsure:
+            return
+        kept, floor = allowance(np.dtype(np.float64))
+        tests = [f"{error} <= {kept!r}*abs({value})" for value, error in unsure]
+        if len(self.errors) > 1:
+            sizes = ", ".join(f"abs({printer.code(value)})" for value, _ in self.errors)
+            lines.add(f"largest = {floor!r}*max({sizes})")
+            tests = [
+                f"({test} or {error} <= largest)"
+                for test, (_, error) in zip(tests, unsure, strict=True)
+            ]
+        lines.require(" and ".join(tests))
 
     def _take_inputs(self, lines: Lines, x: Sequence[str]) -> dict[Symbol, str]:
         names: dict[Symbol, str] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from diffkit.backends.symbolic.samples import is_mean, is_network_loss, rows
-from diffkit.errors import UnsupportedOperation
+from diffkit.errors import InvalidInput, UnsupportedOperation
 from diffkit.interface import Prepared
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ class Shown(Prepared):
 
         return latex(self.expression)
 
-    def source(self, language: str = "python") -> str:
-        """Return the program of the gradient or Jacobian, as the form used last computes it.
+    def source(self, language: str = "python", *, order: int = 1) -> str:
+        """Return the program of a derivative, as the form used last computes it.
 
         It is a function `derivative` of x, and of b where there are data or constants: the
         entries of `x` in order, and the values of `constants` in order. Python and C give a
@@ -89,20 +89,32 @@ class Shown(Prepared):
         are not zero. Only generated names occur. The program holds in `domain`, which it does not
         check. In Python the array form is a function `program` of whole arrays, and gives the
         values, the gradient or the products with `m` directions, and what must differ; the other
-        languages print the shared form.
+        languages print the shared form. SciPy's functions are `special`'s.
 
         Args:
             language: `python` (NumPy), `mpmath`, `c` (C99), `latex` or `mathematica`.
+            order: 1 for the gradient or Jacobian; by a scalar `x` that of the derivative, and of
+                a scalar function of several entries 2 for the Hessian.
 
         Raises:
-            InvalidInput: the language is another.
+            InvalidInput: the language is another, or there is no such order here.
             UnsupportedOperation: it has no counterpart of an operation.
             ExpressionTooLarge: there is no shared form within the budget.
         """
+        graph = self._latest.course.graph
+        by_number, scalar = graph.layout.is_scalar, graph.output_layout.is_scalar
+        if isinstance(order, bool) or not isinstance(order, int) or order < 1:
+            raise InvalidInput(f"order={order!r} must be a positive integer")
+        if order > 1 and not by_number and not (order == 2 and scalar):
+            raise InvalidInput(
+                f"order={order}: only a derivative by one number, and the Hessian of a scalar "
+                "function as order 2, have a program"
+            )
         array = self._latest.array
         if array is not None and language == "python":
-            return array.source
-        return self._shown.source(language)
+            return array.source(order)
+        what = "jacobian" if order == 1 else f"derivative {order}" if by_number else "hessian"
+        return self._shown.source(language, what)
 
     @property
     def constants(self) -> dict[Any, Any]:

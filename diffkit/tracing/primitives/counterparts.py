@@ -41,6 +41,14 @@ def function_of_sympy(name: str, convert: Callable[[Any, Any], Any] = number) ->
     return lambda S, *arguments: getattr(S, name)(*(convert(S, a) for a in arguments))
 
 
+def differ(S: Any, a: Any, b: Any) -> Any:
+    """`a != b`; a condition compared with 0, as `np.piecewise` does, is the condition itself."""
+    a, b = S.sympify(a), S.sympify(b)
+    if not isinstance(a, S.Expr) and b == 0:
+        return a
+    return S.Ne(number(S, a), number(S, b))
+
+
 def truncated(S: Any, a: Any) -> Any:
     """The integer part of a SymPy expression, rounded towards zero."""
     return S.Piecewise((S.floor(a), a >= 0), (S.ceiling(a), True))

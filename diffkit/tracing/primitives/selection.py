@@ -13,6 +13,7 @@ import numpy as np
 from diffkit.tracing.graph import Primitive
 from diffkit.tracing.primitives.counterparts import (
     condition,
+    differ,
     function_of_sympy,
     number,
     rounded,
@@ -114,8 +115,8 @@ step(np.less, sympy=function_of_sympy("Lt"), exact="less")
 step(np.less_equal, sympy=function_of_sympy("Le"), exact="less_equal")
 step(np.greater, sympy=function_of_sympy("Gt"), exact="greater")
 step(np.greater_equal, sympy=function_of_sympy("Ge"), exact="greater_equal")
-step(np.equal, sympy=function_of_sympy("Eq"), exact="equal")
-step(np.not_equal, sympy=function_of_sympy("Ne"), exact="not_equal")
+step(np.equal, sympy=lambda S, a, b: S.Not(differ(S, a, b)), exact="equal")
+step(np.not_equal, sympy=differ, exact="not_equal")
 
 step(np.logical_and, sympy=function_of_sympy("And", truth), exact="logical_and")
 step(np.logical_or, sympy=function_of_sympy("Or", truth), exact="logical_or")

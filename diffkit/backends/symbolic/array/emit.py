@@ -11,10 +11,10 @@ from typing import Any, Final
 import sympy as sp
 
 from diffkit.backends.symbolic.array.contractions import product_source
+from diffkit.backends.symbolic.array.extremes import Extreme, Shares
 from diffkit.backends.symbolic.array.notation import ArrayProgram, Operation, Shape
 from diffkit.backends.symbolic.array.operations import (
     Broadcast,
-    Extreme,
     Gather,
     Joined,
     Lookup,
@@ -25,7 +25,6 @@ from diffkit.backends.symbolic.array.operations import (
     Reshape,
     RunningSum,
     Scatter,
-    Shares,
     Spread,
     Sum,
     Transpose,

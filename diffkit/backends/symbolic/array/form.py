@@ -2,158 +2,56 @@
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
-import sympy as sp
 
-from diffkit.backends.symbolic.array.code import ArrayBody, ArrayCode
-from diffkit.backends.symbolic.array.emit import Emitter
-from diffkit.backends.symbolic.array.extremes import shared_extremes
-from diffkit.backends.symbolic.array.lowering import Lowered, lowered
-from diffkit.backends.symbolic.array.notation import Shape
-from diffkit.backends.symbolic.array.walks import ArrayDerivatives
+from diffkit.backends.symbolic.array.code import ArrayBody
+from diffkit.backends.symbolic.array.derivation import ArrayDerivation
 from diffkit.backends.symbolic.course import Course, Values
+from diffkit.backends.symbolic.digits import (
+    DigitsLostError,
+    digits_kept,
+    distances,
+    one_row,
+    scatter,
+)
 from diffkit.backends.symbolic.entry import Entry, compiled_entry
-from diffkit.backends.symbolic.kinks import kinks_of
 from diffkit.backends.symbolic.request import Request
 from diffkit.errors import UnsupportedOperation
 from diffkit.structure import Leaves
-from diffkit.tracing.shared_expressions import Expression, Symbol
 
+MARGIN: Final = 16.0  # on how many digits longdouble has left
 BATCH_BYTES: Final = 2**27  # of all values of a program at once; beyond it batches are cut
 
 
-class ArrayForm:
-    """The derivatives of a course in index notation.
-
-    Several threads may use it at once: what is derived is derived under a lock.
+class ArrayForm(ArrayDerivation):
+    """The derivatives of a course in index notation, evaluated.
 
     Args:
         course: the recording.
         budget: how many operations the program may have.
         points: whether it is evaluated at many points at once.
+        checked: whether the first derivative of each kind is held against longdouble.
 
     Raises:
         UnsupportedOperation: an operation has no counterpart in index notation.
         ExpressionTooLarge: the program exceeds the budget.
     """
 
-    def __init__(self, course: Course, budget: int, points: bool = False) -> None:
-        self.course = course
-        self._points = points
-        self._graph = course.graph
-        self._budget = budget
+    def __init__(
+        self, course: Course, budget: int, points: bool = False, checked: bool = False
+    ) -> None:
+        super().__init__(course, budget, points)
+        self._checked = checked
+        self._held: set[Request] = set()
+        self._loses_digits = False
         self._dtype = course.dtype
-        self._deriving = threading.RLock()
-        self._compiled: dict[Request, ArrayCode] = {}
-        self._is_torn = False
         self._many: ArrayForm | None = None
-        self._convert()
         self._bound = list(self._lowered.bound.values())
         self._whole_numbers = [s in self._lowered.integers for s in self._lowered.bound]
         self._needed = course.needed(self._bound)
-
-    def _convert(self) -> None:
-        self._lowered: Lowered = lowered(self._graph, self._budget, self._points)
-        low = self._lowered
-        self._derivatives = ArrayDerivatives(low.program, low.conditions)
-        self._kinks = [
-            *kinks_of(low.program, low.outputs, low.conditions),
-            *shared_extremes(low.program, low.outputs),
-        ]
-
-    def code(self, request: Request) -> ArrayCode:
-        """The compiled derivative; if deriving it was broken off before, it starts afresh."""
-        known = self._compiled.get(request)
-        if known is not None:
-            return known
-        with self._deriving:
-            if request not in self._compiled:
-                if self._is_torn:
-                    self._convert()
-                self._is_torn = True
-                self._compiled[request] = self._written(request)
-                self._is_torn = False
-            return self._compiled[request]
-
-    @property
-    def source(self) -> str:
-        """The program of the gradient, or of products with the Jacobian from the left."""
-        scalar = self._graph.output_layout.is_scalar
-        return self.code(Request("gradient") if scalar else Request("vjp", batched=True)).source
-
-    # ------------------------------------------------------------------ derivation
-
-    def _written(self, request: Request) -> ArrayCode:
-        low, program = self._lowered, self._lowered.program
-        directions = self._directions(request)
-        wanted, shapes = self._derived(request, directions)
-        ties = list(self._derivatives.ties)
-        looked_at = self._kinks if request.kind in ("kinks", "gradient", "derivative") else []
-        sides, bends = (
-            [program.define(side) for pair in pairs for side in pair] for pairs in (ties, looked_at)
-        )
-        read = {s: f"x{i}" for i, s in enumerate(low.inputs)}
-        read |= {s: f"b{i}" for i, s in enumerate(low.bound)}
-        read |= {s: f"t{i}" for i, s in enumerate(directions)}
-        emitter = Emitter(program, read)
-        emitter.write([*low.outputs, *wanted, *sides, *bends])
-        points, each = self._points, self._points or request.batched
-        output_shapes = [leaf.shape for leaf in self._graph.output_layout.leaves]
-        results = (
-            [emitter.result(o, s, points) for o, s in zip(low.outputs, output_shapes, strict=True)],
-            [emitter.result(e, s, each) for e, s in zip(wanted, shapes, strict=True)],
-            [emitter.scalar(side) for side in sides],
-            [emitter.scalar(side) for side in bends],
-        )
-        needed = program.reachable(wanted)
-        entries = sum(math.prod(program.shapes[s]) for s in needed if s in program.batched)
-        parameters = (
-            [read[s] for s in low.inputs],
-            [read[s] for s in low.bound],
-            [read[s] for s in directions],
-        )
-        return ArrayCode(emitter, parameters, results, ties, entries)
-
-    def _directions(self, request: Request) -> list[Symbol]:
-        """Symbols for the cotangents or tangents."""
-        layouts = {"vjp": self._graph.output_layout, "jvp": self._graph.layout}
-        layouts["hvp"] = self._graph.layout
-        if request.kind not in layouts:
-            return []
-        leaves = layouts[request.kind].leaves
-        return [self._lowered.program.given(leaf.shape, batched=request.batched) for leaf in leaves]
-
-    def _derived(
-        self, request: Request, directions: Sequence[Symbol]
-    ) -> tuple[list[Expression], list[Shape]]:
-        """The derivative leaf by leaf, and the shapes of these."""
-        low, derivatives = self._lowered, self._derivatives
-        output_shapes = [leaf.shape for leaf in self._graph.output_layout.leaves]
-        input_shapes = [leaf.shape for leaf in self._graph.layout.leaves]
-        if request.kind == "kinks":
-            return [], []
-        if request.kind == "vjp":
-            pulled = derivatives.pulled(low.outputs, directions, low.inputs, request.guarded)
-            return pulled, input_shapes
-        if request.kind == "jvp":
-            tangents = dict(zip(low.inputs, directions, strict=True))
-            return derivatives.pushed(low.outputs, tangents), output_shapes
-        if request.kind == "derivative":
-            entries = list(low.outputs)
-            for _ in range(request.order):
-                entries = derivatives.pushed(entries, {low.inputs[0]: sp.Integer(1)})
-            return entries, output_shapes
-        seeds = [sp.Integer(1)]
-        gradient = derivatives.pulled(low.outputs, seeds, low.inputs, request.guarded)
-        if request.kind == "gradient":
-            return gradient, input_shapes
-        tangents = dict(zip(low.inputs, directions, strict=True))
-        return derivatives.pushed(gradient, tangents), input_shapes
 
     # ------------------------------------------------------------------ evaluation
 
@@ -161,38 +59,53 @@ class ArrayForm:
         """The fast way to a derivative without directions, if there is one."""
         by_row = request.kind == "derivative"
         like = self._graph.output_layout if by_row else self._graph.layout
+        if self._loses_digits:
+            return None
         body = ArrayBody(
             self.code(request), self._bound, self._whole_numbers, self._dtype, self.course, like
         )
         return compiled_entry(self.course, body, like)
 
-    def matrix(self, kind: str, leaves: Leaves, values: Values) -> Any:
-        """The Jacobian (`vjp` by rows, `jvp` by columns) or Hessian (`hvp`) as one matrix."""
-        rows = []
-        for directions in self._unit_directions(Request(kind, batched=True)):
-            parts = self.derivative(Request(kind, batched=True), leaves, values, directions)
+    def matrix(self, kind: str, leaves: Leaves, values: Values, trusting: bool = False) -> Any:
+        """The Jacobian (`vjp` by rows, `jvp` by columns) or Hessian (`hvp`) as one matrix.
+
+        If `trusting`, it is not held against longdouble.
+        """
+        rows, request = [], Request(kind, batched=True)
+        for directions in self._unit_directions(request):
+            parts = self.derivative(request, leaves, values, directions, trusting)
             count = len(directions[0])
             rows.append(np.concatenate([part.reshape(count, -1) for part in parts], axis=1))
         stacked = np.concatenate(rows)
         return stacked.T if kind == "jvp" else stacked
 
     def derivative(
-        self, request: Request, leaves: Leaves, values: Values, directions: Leaves
+        self,
+        request: Request,
+        leaves: Leaves,
+        values: Values,
+        directions: Leaves,
+        trusting: bool = False,
     ) -> Leaves:
         """The derivative leaf by leaf.
+
+        The first one of each kind is held against longdouble, unless `trusting`.
 
         Where it is not finite, adjoints of what was not chosen may have met an infinite slope:
         they are then told apart. Where a value on the way leaves the range of the dtype,
         longdouble may still hold it.
 
         Raises:
+            DigitsLostError: the first derivative of its kind has lost its digits to rounding.
             UnsupportedOperation: a formula just switches or jumps at the point.
         """
         self.course.complete(values, self._needed)
         bound = [values[index] for index in self._bound]
         _, result, overflowed = self._attempt(request, self._dtype, leaves, bound, directions)
         if _finite(result) and not overflowed:
-            return result
+            if trusting:
+                return result
+            return self._held_against_wider(request, result, leaves, bound, directions)
         if not _finite(result):
             request = request._replace(guarded=True)
             _, result, overflowed = self._attempt(request, self._dtype, leaves, bound, directions)
@@ -212,15 +125,103 @@ class ArrayForm:
         with np.errstate(all="ignore"):
             return [np.asarray(part).astype(self._dtype) for part in wider]
 
-    def is_at_kink(self, leaves: Leaves, values: Values) -> bool:
-        """Whether the function may bend at the point."""
+    def _held_against_wider(
+        self,
+        request: Request,
+        result: Leaves,
+        leaves: Leaves,
+        bound: Sequence[Any],
+        directions: Leaves,
+    ) -> Leaves:
+        """The result, or that in longdouble where it has digits that the result has lost."""
+        if not self._checked or (request in self._held and not self._loses_digits):
+            return result
+        self._held.add(request)
+        wider = self.wider(request, leaves, bound, directions)
+        if wider is None:
+            distance = self._scatter(request, result, leaves, bound, directions)
+        else:
+            distance = distances(result, wider, self._dtype)
+        sizes = np.abs(one_row(result if wider is None else wider))[None]
+        nothing = wider is None and not sizes.any()
+        if nothing or digits_kept(sizes, distance, self._dtype).all():
+            return result
+        self._loses_digits = True
+        gained = float(np.finfo(np.longdouble).eps / np.finfo(self._dtype).eps)
+        left = MARGIN * gained * distance
+        if wider is not None and digits_kept(sizes, left, self._dtype).all():
+            return [part.astype(self._dtype) for part in wider]
+        raise DigitsLostError(
+            f"rounding takes the digits of the symbolic derivative of {self.course.target.name} at "
+            "this point (terms cancel)"
+        )
+
+    def _scatter(
+        self,
+        request: Request,
+        result: Leaves,
+        leaves: Leaves,
+        bound: Sequence[Any],
+        directions: Leaves,
+    ) -> Any:
+        """How far the result moves when the point is rounded otherwise."""
+
+        def moved(nudged: Leaves) -> Leaves:
+            return self._attempt(request, self._dtype, nudged, bound, directions)[1]
+
+        return scatter(moved, leaves, result, self._dtype)
+
+    def errors(self, leaves: Leaves, values: Values) -> Any:
+        """How far the Jacobian may be off, as a matrix: its distance from that in longdouble.
+
+        Where that cannot be computed, how far it moves when the point is rounded otherwise.
+        """
+        self.course.complete(values, self._needed)
+        bound = [values[index] for index in self._bound]
+        rows, columns = self._graph.output_layout.size, self._graph.layout.size
+        request = Request("vjp" if rows <= columns else "jvp", batched=True)
+        parts = []
+        for directions in self._unit_directions(request):
+            _, own, _ = self._attempt(request, self._dtype, leaves, bound, directions)
+            wider = self.wider(request, leaves, bound, directions)
+            if wider is None:
+                distance = self._scatter(request, own, leaves, bound, directions)
+            else:
+                distance = distances(own, wider, self._dtype)
+            sizes = [part[0].size for part in own]
+            cut = np.split(distance[0], np.cumsum([part.size for part in own])[:-1])
+            count = len(directions[0])
+            pairs = zip(cut, sizes, strict=True)
+            parts.append(np.concatenate([c.reshape(count, n) for c, n in pairs], axis=1))
+        matrix = np.concatenate(parts) * (np.finfo(self._dtype).eps / 2)
+        return (matrix if rows <= columns else matrix.T).astype(self._dtype)
+
+    def wider(
+        self, request: Request, leaves: Leaves, bound: Sequence[Any], directions: Leaves
+    ) -> Leaves | None:
+        """A derivative in longdouble, in which it stays.
+
+        None where that holds no more digits, or linear algebra and SciPy do not have it.
+        """
+        wide = np.dtype(np.longdouble)
+        if np.finfo(wide).eps >= np.finfo(self._dtype).eps:
+            return None
+        try:
+            _, wider, _ = self._attempt(request, wide, leaves, bound, directions)
+        except TypeError:
+            return None
+        return [np.asarray(part) for part in wider]
+
+    def ties(self, leaves: Leaves, values: Values) -> set[bool]:
+        """For each kink at the point, whether its rule shares among equals."""
         if not self._kinks:
-            return False
+            return set()
         self.course.complete(values, self._needed)
         bound = [values[index] for index in self._bound]
         with np.errstate(all="ignore"):
             sides = self._run(Request("kinks"), self._dtype, leaves, bound, [])[-1]
-        return _any_equal(sides)
+        pairs = zip(sides[::2], sides[1::2], self._kinks.values(), strict=True)
+        return {shares for left, right, shares in pairs if np.any(np.equal(left, right))}
 
     def gradients(self, stacked: Leaves, values: Values) -> tuple[Leaves, Any]:
         """The gradients at points stacked along a leading axis, and where they can be trusted."""
@@ -230,7 +231,7 @@ class ArrayForm:
         bound = [values[index] for index in self._bound]
         many, request = self._many, Request("gradient")
         value, gradients, overflowed = many._attempt(request, self._dtype, stacked, bound, [])
-        overflowed |= many.is_at_kink(stacked, values)
+        overflowed |= bool(many.ties(stacked, values))
         rows = [part.reshape(len(stacked[0]), -1) for part in (*value, *gradients)]
         good = np.all([np.isfinite(row).all(axis=1) for row in rows], axis=0)
         return gradients, good & (not overflowed)

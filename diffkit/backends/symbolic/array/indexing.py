@@ -151,13 +151,9 @@ def _index_update(lowering: Lowering, node: Node) -> Any:
     taken = places(shape)[node.static["index"]]
     written = places(np.shape(taken)) + math.prod(shape)
     value = repeated(program, lowering.array(new), np.shape(taken))
-    row = Joined(
-        (
-            reshaped(program, lowering.array(old), (math.prod(shape),)),
-            reshaped(program, value, (math.prod(np.shape(taken)),)),
-        ),
-        0,
-    )
+    parts = (lowering.array(old), math.prod(shape)), (value, math.prod(np.shape(taken)))
+    flat = (repeated(program, reshaped(program, a, (n,)), (n,)) for a, n in parts)
+    row = Joined(tuple(flat), 0)
     chosen = node.primitive.function(places(shape), written, **node.static)
     return gathered(lowering, program.apply(row), chosen)
 

@@ -19,7 +19,7 @@ from diffkit.backends.symbolic.array.notation import ArrayProgram
 from diffkit.backends.symbolic.array.operations import as_number, repeated
 from diffkit.backends.symbolic.array.reductions import reduction_rules
 from diffkit.errors import DiffkitError, ExpressionTooLarge, UnsupportedOperation
-from diffkit.tracing.graph import Graph, Node
+from diffkit.tracing.graph import Graph, Missing, Node
 from diffkit.tracing.shared_expressions import Expression, Symbol
 from diffkit.tracing.to_sympy import (
     Condition,
@@ -141,9 +141,10 @@ class Lowering:
         if rule is None and primitive.movement:
             rule = _RULES["moved"]
         if rule is None:
+            shared = "" if isinstance(primitive.sympy, Missing) else "form='shared' or "
             raise UnsupportedOperation(
                 f"{primitive.called} at {node.location} has no counterpart in index notation; "
-                "use form='shared' or backend='tape'"
+                f"use {shared}backend='tape'"
             )
         try:
             result = rule(self, node)

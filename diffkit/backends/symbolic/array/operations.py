@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -365,47 +365,6 @@ class RunningSum(Operation):
     def pull(self, program: ArrayProgram, y: Symbol, adjoint: Expression, k: int) -> Expression:
         whole = repeated(program, adjoint, program.shape(y))
         return program.apply(RunningSum((whole,), self.axis, not self.reverse))
-
-
-@dataclass(frozen=True)
-class Extreme(Operation):
-    """The largest or smallest entry along some axes, which stay with length 1.
-
-    Its derivative selects the entries that are extreme, equal ones sharing.
-    """
-
-    axes: tuple[int, ...]
-    largest: bool
-
-    def shape(self, shapes: Sequence[Shape]) -> Shape:
-        return tuple(1 if i in self.axes else n for i, n in enumerate(shapes[0]))
-
-    def _shares(self, program: ArrayProgram, y: Symbol) -> Symbol:
-        return program.apply(Shares((self.operands[0], y), self.axes))
-
-    def push(self, program: ArrayProgram, y: Symbol, tangents: Sequence[Expression]) -> Expression:
-        selected = program.define(self._shares(program, y) * tangents[0])
-        return program.apply(Sum((selected,), self.axes))
-
-    def pull(self, program: ArrayProgram, y: Symbol, adjoint: Expression, k: int) -> Expression:
-        return program.define(self._shares(program, y) * adjoint)
-
-
-@dataclass(frozen=True)
-class Shares(Operation):
-    """For each entry 1 over how many are extreme if it is itself, else 0."""
-
-    axes: tuple[int, ...]
-    constant: ClassVar[bool] = True
-
-    def shape(self, shapes: Sequence[Shape]) -> Shape:
-        return shapes[0]
-
-    def push(self, program: ArrayProgram, y: Symbol, tangents: Sequence[Expression]) -> Expression:
-        return ZERO
-
-    def pull(self, program: ArrayProgram, y: Symbol, adjoint: Expression, k: int) -> Expression:
-        return ZERO
 
 
 def as_number(condition: Any) -> Expression:

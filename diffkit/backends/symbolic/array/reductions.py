@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import sympy as sp
 
+from diffkit.backends.symbolic.array.extremes import Extreme
 from diffkit.backends.symbolic.array.indexing import gathered, places
 from diffkit.backends.symbolic.array.notation import Shape
 from diffkit.backends.symbolic.array.operations import (
-    Extreme,
     Joined,
     Part,
     RunningSum,
