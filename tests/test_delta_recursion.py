@@ -28,6 +28,7 @@ from diffkit.nn import (
     fully_connected,
     sharpened,
 )
+from diffkit.nn.recurrent import GRU, LSTM, Elman
 from diffkit.nn.slopes import slope_of
 
 BATCH, INPUTS = 7, 4
@@ -173,3 +174,64 @@ def test_the_first_layer_may_be_a_dense_one_without_activation() -> None:
     network = Network((Dense(4, 3),), MEAN_SQUARED_ERROR)
     assert_formulas_hold(network, REALS)
     assert "φ" not in delta_recursion(network).text()
+
+
+# ---------------------------------------------------------------------- through time
+
+SEQUENCES = np.random.default_rng(4).normal(size=(BATCH, 5, INPUTS))
+RECURRENT: dict[str, tuple[Any, ...]] = {
+    "elman": (Elman(4, 6), Dense(6, 3)),
+    "elman alone": (Elman(4, 3, activation=SIGMOID),),
+    "lstm": (LSTM(4, 6), Dense(6, 3)),
+    "gru": (GRU(4, 6), Dense(6, 3)),
+    "stacked": (Elman(4, 5, every_step=True), LSTM(5, 4, every_step=True), GRU(4, 3)),
+    "with dropout": (GRU(4, 6), Dropout(0.3, seed=1), Dense(6, 5, TANH), Dense(5, 3)),
+}
+
+
+@pytest.mark.parametrize("penalty", [Penalty(), Penalty(0.1, 0.3)], ids=["free", "penalised"])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_backpropagation_through_time_gives_the_gradient(name: str, penalty: Penalty) -> None:
+    network = Network(RECURRENT[name], SOFTMAX_CROSS_ENTROPY, penalty)
+    parameters = network.initial(seed=3)
+    found = delta_recursion(network).evaluate(parameters, SEQUENCES, LABELS)
+    expected = dk.gradient(network.loss, parameters, SEQUENCES, LABELS)
+    assert list(found) == list(expected)
+    for layer, arrays in expected.items():
+        assert list(found[layer]) == list(arrays)
+        for key, array in arrays.items():
+            np.testing.assert_allclose(found[layer][key], array, rtol=1e-11, atol=1e-14)
+
+
+def test_what_comes_back_from_the_next_step_can_be_read() -> None:
+    text = delta_recursion(Network(RECURRENT["elman"], SOFTMAX_CROSS_ENTROPY)).text()
+    for line in (
+        "Z₁[t] = A₀[t] W^x₁ + A₁[t-1] W^h₁ + 1 b₁ᵀ",
+        "Z₂ = A₁[T] W₂ + 1 b₂ᵀ",
+        "G₁[T] = Δ₂ W₂ᵀ",
+        "D₁[t] = G₁[t] + Δ₁[t+1] W^h₁ᵀ",
+        "Δ₁[t] = D₁[t] ∘ φ₁'(Z₁[t])",
+        "∂J/∂W^h₁ = Σₜ A₁[t-1]ᵀ Δ₁[t]",
+        "T steps; what would lie before step 1 or after step T is 0",
+        "G₁[t] is 0 for t < T",
+    ):
+        assert line in text
+
+
+def test_a_transpose_of_a_marked_symbol_is_valid_latex() -> None:
+    latex = delta_recursion(Network(RECURRENT["lstm"], SOFTMAX_CROSS_ENTROPY)).latex()
+    assert r"{W^{hI}_{1}}^{\top}" in latex
+    assert r"}_{1}^{\top}" not in latex
+    assert r"\sum_{t=1}^{T} A_{1,t-1}^{\top} \Delta^{I}_{1,t}" in latex
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (Elman(4, 3, every_step=True), Dense(3, 2)),
+        (Dense(4, 4), Elman(4, 3)),
+    ],
+)
+def test_other_layers_on_sequences_are_refused(layers: tuple[Any, ...]) -> None:
+    with pytest.raises(dk.UnsupportedOperation, match="no delta formula is written here"):
+        delta_recursion(Network(layers, MEAN_SQUARED_ERROR))

@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import groupby
 from typing import Any, Final
 
 import numpy as np
 
 from diffkit.errors import UnsupportedOperation
 from diffkit.nn.activations import IDENTITY, Activation, sigmoid, softmax
+from diffkit.nn.delta_recurrent import RECURRENT, Unrolled
 from diffkit.nn.layers import Dense, Dropout, Elementwise, Layer, Parameters
 from diffkit.nn.losses import (
     HALF_SQUARED_ERROR,
@@ -36,6 +38,7 @@ from diffkit.nn.matrix_terms import (
     Term,
     Transposed,
     Weighted,
+    step_of,
 )
 from diffkit.nn.network import Network
 from diffkit.nn.penalties import Penalty
@@ -78,7 +81,8 @@ class DeltaRecursion:
         named = [f"{name} = {factor:g}" for name, factor in factors if factor]
         masked = any(isinstance(layer, Dropout) for layer in self.network.layers)
         masks = ["M is a mask of dropout, with entries 0 and 1/(1 - rate)"] if masked else []
-        return [f"J is the {self.loss}", *named, *masks]
+        through_time = [line for part in _unrolled(self.network).values() for line in part.legend]
+        return [f"J is the {self.loss}", *named, *masks, *dict.fromkeys(through_time)]
 
     def text(self) -> str:
         """Return the formulas in Unicode, one to a line."""
@@ -106,27 +110,34 @@ class DeltaRecursion:
 
         Args:
             parameters: as the network takes them.
-            X: features, (batch, inputs).
+            X: features, (batch, inputs); of sequences (batch, time, inputs).
             y: targets, as the network's loss takes them.
         """
         self.network.require_parameters(parameters)
         values: dict[str, Any] = {"A₀": X, "1": np.ones((len(X), 1), X.dtype), "N": len(X)}
+        unrolled = _unrolled(self.network)
+        if unrolled:
+            steps = np.moveaxis(X, 1, 0)
+            values |= {"A₀": dict(enumerate(steps, start=1)), "T": len(steps), "0 of layer 0": None}
         for i, (name, layer) in enumerate(self.network.named_layers, start=1):
+            if i in unrolled:
+                values |= unrolled[i].bound(parameters[name], len(X), X.dtype)
+                continue
             for key, parameter in parameters.get(name, {}).items():
                 column = np.reshape(parameter, (-1, 1)) if key == "b" else parameter
                 values[Symbol(key, i).text()] = column
             if isinstance(layer, Dropout):
                 width = _width(self.network, i)
                 values[Symbol("M", i).text()] = layer.mask((len(X), width), X.dtype)
-        for formula in self.forward:
-            values[formula.symbol.text()] = formula.right.value(values)
-        outputs = values[_output(len(self.network.layers)).text()]
+        _run(self.forward, values, 1)
+        outputs = _after(self.network, len(self.network.layers)).value(values)
         values |= {"K": outputs.shape[1], "Y": _one_row_each(y, outputs)}
-        for formula in self.deltas:
-            values[formula.symbol.text()] = formula.right.value(values)
+        _run(self.deltas, values, -1)
         found = {f.symbol.text(): f.right.value(values) for f in self.gradients}
         return {
-            name: {
+            name: unrolled[i].collected(found, parameters[name])
+            if i in unrolled
+            else {
                 key: np.reshape(found[Symbol(key, i).text()], np.shape(parameters[name][key]))
                 for key in parameters[name]
             }
@@ -144,7 +155,8 @@ class DeltaRecursion:
 def delta_recursion(network: Network) -> DeltaRecursion:
     """Return the gradient of a network's loss, layer by layer, as formulas.
 
-    For networks of dense layers, elementwise activations and dropout, with the mean squared, the
+    For networks of dense layers, elementwise activations and dropout, after recurrent layers
+    (Elman, LSTM, GRU: backpropagation through time) if there are any, with the mean squared, the
     half squared, the logistic loss or the softmax cross-entropy, and any penalty.
 
     Raises:
@@ -158,8 +170,13 @@ def delta_recursion(network: Network) -> DeltaRecursion:
         )
     forward: list[Formula] = []
     slopes: dict[int, Slope] = {}
+    _require_sequences_first(network)
+    unrolled = _unrolled(network)
     for i, layer in enumerate(network.layers, start=1):
-        forward += _forward(i, layer)
+        if i in unrolled:
+            forward += unrolled[i].forward()
+        else:
+            forward += _forward(i, layer, _after(network, i - 1))
         if (phi := _activation(layer)) is not IDENTITY:
             slopes[i] = slope_of(phi)
     deltas, gradients = _backward(network, slopes)
@@ -170,8 +187,62 @@ def delta_recursion(network: Network) -> DeltaRecursion:
     )  # fmt: skip
 
 
-def _forward(i: int, layer: Layer) -> list[Formula]:
-    before, after = _output(i - 1), _output(i)
+def _unrolled(network: Network) -> dict[int, Unrolled]:
+    """The recurrent layers, by number."""
+    return {
+        i: Unrolled(i, layer, _output(i - 1))
+        for i, layer in enumerate(network.layers, start=1)
+        if isinstance(layer, RECURRENT)
+    }
+
+
+def _run(formulas: Sequence[Formula], values: dict[str, Any], direction: int) -> None:
+    """Evaluate formulas in order, those of a recurrent layer step by step."""
+
+    def loop(formula: Formula) -> int | None:
+        return formula.symbol.layer if formula.symbol.step == "t" else None
+
+    for layer, group in groupby(formulas, loop):
+        part = list(group)
+        for formula in part:
+            if formula.symbol.step is not None:
+                values.setdefault(formula.symbol.stem, {})
+        steps = range(1, values["T"] + 1)[::direction] if layer is not None else [None]
+        for step in steps:
+            values["t"] = step
+            for formula in part:
+                found, symbol = formula.right.value(values), formula.symbol
+                if symbol.step is None:
+                    values[symbol.stem] = found
+                else:
+                    values[symbol.stem][step_of(symbol.step, values)] = found
+
+
+def _after(network: Network, i: int) -> Symbol:
+    """What layer `i` puts out: of a recurrent one that puts out its last state, that."""
+    if i and isinstance(network.layers[i - 1], RECURRENT):
+        return _output(i).at("T")
+    return _output(i)
+
+
+def _require_sequences_first(network: Network) -> None:
+    """Check that recurrent layers come first and end in one that puts out its last state alone.
+
+    Raises:
+        UnsupportedOperation: another layer reads or puts out a sequence.
+    """
+    recurrent = list(_unrolled(network).values())
+    for place, part in enumerate(recurrent, start=1):
+        if part.number != place or part.layer.every_step != (place < len(recurrent)):
+            raise UnsupportedOperation(
+                f"no delta formula is written here for the layer {part.layer} at place "
+                f"{part.number}; there is one for recurrent layers at the beginning, of which the "
+                "last puts out its last state alone"
+            )
+
+
+def _forward(i: int, layer: Layer, before: Symbol) -> list[Formula]:
+    after = _output(i)
     if type(layer) is Dense:
         z: Term = Product(before, Symbol("W", i))
         if layer.bias:
@@ -184,7 +255,7 @@ def _forward(i: int, layer: Layer) -> list[Formula]:
     else:
         raise UnsupportedOperation(
             f"no delta formula is written here for the layer {layer}; there is one for Dense, "
-            "Elementwise and Dropout"
+            "Elementwise, Dropout, Elman, LSTM and GRU"
         )
     phi = _activation(layer)
     inner: Term = Symbol("Z", i)
@@ -196,10 +267,16 @@ def _forward(i: int, layer: Layer) -> list[Formula]:
 def _backward(network: Network, slopes: Mapping[int, Slope]) -> tuple[list[Formula], list[Formula]]:
     """The deltas from the last layer to the first, and the gradients."""
     last = len(network.layers)
-    arriving: Term = _LOSSES[network.criterion](_output(last))
+    unrolled = _unrolled(network)
+    arriving: Term = _LOSSES[network.criterion](_after(network, last))
     deltas: list[Formula] = []
     gradients: list[Formula] = []
     for i, layer in reversed(list(enumerate(network.layers, start=1))):
+        if i in unrolled:
+            deltas += unrolled[i].deltas(arriving)
+            gradients[:0] = _penalised(unrolled[i].gradients(), network.penalty)
+            arriving = unrolled[i].sent_down()
+            continue
         delta = Symbol("Δ", i)
         if isinstance(layer, Dropout):
             arriving = Hadamard(arriving, Symbol("M", i))
@@ -208,23 +285,33 @@ def _backward(network: Network, slopes: Mapping[int, Slope]) -> tuple[list[Formu
         deltas.append(Formula(delta, arriving))
         arriving = delta
         if isinstance(layer, Dense):
-            gradients[:0] = _gradients(i, layer, network.penalty)
+            read = _after(network, i - 1)
+            gradients[:0] = _penalised(_gradients(i, layer, read), network.penalty)
             arriving = Product(delta, Transposed(Symbol("W", i)))
     return deltas, gradients
 
 
-def _gradients(i: int, layer: Dense, penalty: Penalty) -> list[Formula]:
-    W, delta = Symbol("W", i), Symbol("Δ", i)
-    by_weights: Term = Product(Transposed(_output(i - 1)), delta)
-    if penalty.l1:
-        by_weights = Sum(by_weights, Weighted("λ₁", penalty.l1, _sign(W)))
-    if penalty.l2:
-        by_weights = Sum(by_weights, Weighted("2 λ₂", 2 * penalty.l2, W))
-    formulas = [Formula(W, by_weights, derivative=True)]
+def _gradients(i: int, layer: Dense, read: Symbol) -> list[Formula]:
+    delta = Symbol("Δ", i)
+    by_weights = Product(Transposed(read), delta)
+    formulas = [Formula(Symbol("W", i), by_weights, derivative=True)]
     if layer.bias:
         by_bias = Product(Transposed(delta), ONES)
         formulas.append(Formula(Symbol("b", i), by_bias, derivative=True))
     return formulas
+
+
+def _penalised(formulas: Sequence[Formula], penalty: Penalty) -> list[Formula]:
+    """The gradients with what the penalty adds for weights."""
+    result = []
+    for formula in formulas:
+        W, right = formula.symbol, formula.right
+        if W.name == "W" and penalty.l1:
+            right = Sum(right, Weighted("λ₁", penalty.l1, _sign(W)))
+        if W.name == "W" and penalty.l2:
+            right = Sum(right, Weighted("2 λ₂", 2 * penalty.l2, W))
+        result.append(Formula(W, right, derivative=True))
+    return result
 
 
 def _sign(W: Symbol) -> Term:
@@ -242,6 +329,7 @@ def _output(i: int) -> Symbol:
 
 
 def _activation(layer: Layer) -> Activation:
+    """φ of a layer; the gates of LSTM and GRU have theirs by name."""
     found = getattr(layer, "activation", IDENTITY)
     return found if isinstance(found, Activation) else IDENTITY
 
@@ -251,6 +339,8 @@ def _width(network: Network, i: int) -> int:
     for layer in reversed(network.layers[: i - 1]):
         if isinstance(layer, Dense):
             return layer.outputs
+        if isinstance(layer, RECURRENT):
+            return layer.hidden
     first = next(layer for layer in network.layers if isinstance(layer, Dense))
     return first.inputs
 

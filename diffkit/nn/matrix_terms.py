@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, ClassVar
 
@@ -51,22 +51,52 @@ class Term(ABC):
 
 @dataclass(frozen=True)
 class Symbol(Term):
-    """A named matrix, with the number of its layer."""
+    """A named matrix.
+
+    Attributes:
+        name: its letter.
+        layer: the number of its layer.
+        step: at which step of a sequence, out of `t`, `t-1`, `t+1` and `T`, the last one.
+        mark: what tells it from others of the same letter: the gate that it belongs to.
+    """
 
     name: str
     layer: int | None = None
+    step: str | None = None
+    mark: str = ""
 
     _LATEX: ClassVar[Mapping[str, str]] = {"Δ": r"\Delta", "φ": r"\varphi", "1": r"\mathbf{1}"}
 
+    @property
+    def stem(self) -> str:
+        """What it is called at every step."""
+        number = "" if self.layer is None else str(self.layer).translate(SUBSCRIPTS)
+        return self.name + (f"^{self.mark}" if self.mark else "") + number
+
     def text(self) -> str:
-        return self.name + ("" if self.layer is None else str(self.layer).translate(SUBSCRIPTS))
+        return self.stem + ("" if self.step is None else f"[{self.step}]")
 
     def latex(self) -> str:
+        below = [str(part) for part in (self.layer, self.step) if part is not None]
         shown = self._LATEX.get(self.name, self.name)
-        return shown if self.layer is None else f"{shown}_{{{self.layer}}}"
+        shown += f"^{{{self.mark}}}" if self.mark else ""
+        return f"{shown}_{{{','.join(below)}}}" if below else shown
+
+    def at(self, step: str) -> Symbol:
+        """Return the same at a step."""
+        return replace(self, step=step)
 
     def value(self, values: Values) -> Any:
-        return values[self.text()]
+        """Return its value; outside of the sequence it is zero."""
+        if self.step is None:
+            return values[self.stem]
+        known, zeros = values[self.stem], values[f"0 of layer {self.layer}"]
+        return known.get(step_of(self.step, values), zeros)
+
+
+def step_of(step: str, values: Values) -> int:
+    """Return the number of a step, from those of the present and of the last one."""
+    return int(values["T"] if step == "T" else values["t"] + {"t": 0, "t-1": -1, "t+1": 1}[step])
 
 
 @dataclass(frozen=True)
@@ -79,7 +109,8 @@ class Transposed(Term):
         return f"{self.part.text()}ᵀ"
 
     def latex(self) -> str:
-        return rf"{self.part.latex()}^{{\top}}"
+        shown = self.part.latex()
+        return rf"{{{shown}}}^{{\top}}" if self.part.mark else rf"{shown}^{{\top}}"
 
     def value(self, values: Values) -> Any:
         return self.part.value(values).T
@@ -152,6 +183,25 @@ class Sum(Term):
     def _joined(self, as_latex: bool) -> str:
         left, right = self._inside(self.left, as_latex), self._inside(self.right, as_latex)
         return f"{left} {'-' if self.minus else '+'} {right}"
+
+
+@dataclass(frozen=True)
+class OverSteps(Term):
+    """The sum of a matrix over all steps of a sequence."""
+
+    part: Term
+
+    binding = 1
+
+    def text(self) -> str:
+        return f"Σₜ {self._inside(self.part, False)}"
+
+    def latex(self) -> str:
+        return rf"\sum_{{t=1}}^{{T}} {self._inside(self.part, True)}"
+
+    def value(self, values: Values) -> Any:
+        steps = range(1, values["T"] + 1)
+        return sum(self.part.value({**values, "t": t}) for t in steps)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def _network() -> Section:
             "loss down, each Δ is the one above it sent back through the weights, times the "
             "slopes of its own layer. That is the delta rule of Rumelhart, Hinton and Williams "
             "(1986), for a whole batch at once.",
-            f"{'. '.join(text[0].upper() + text[1:] for text in recursion.legend)}. N samples. "
+            f"Here {'; '.join(recursion.legend)}; N is the number of samples. "
             "The same formulas as text, LaTeX or in a notebook: diffkit.nn.delta_recursion.",
         ),
         Picture(
