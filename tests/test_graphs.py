@@ -19,7 +19,7 @@ from diffkit.cli import main
 from diffkit.errors import InvalidInput, KinkWarning, UnsupportedOperation
 from diffkit.graphs import formats
 from diffkit.graphs.layers import describe
-from diffkit.graphs.layout import FONT_SIZE, LABEL_SIZE, Box, layout, spread
+from diffkit.graphs.layout import FONT_SIZE, LABEL_SIZE, Box, label, layout, lines, spread
 from diffkit.graphs.wording import formula, quantity
 from diffkit.nn import (
     MEAN_SQUARED_ERROR,
@@ -153,12 +153,20 @@ def test_constants_are_written_into_formulas() -> None:
     assert [(n.kind, n.output) for n in constant.nodes] == [("input", False), ("constant", True)]
 
 
+@pytest.mark.filterwarnings("ignore::diffkit.KinkWarning")  # arctan2 jumps there
 def test_a_negative_zero_keeps_its_sign() -> None:
     with pytest.warns(KinkWarning, match="<lambda> bends at this point"):
         graph = computational_graph(lambda x: np.copysign(1.0, x) * x**2, -0.0)
     assert str(graph.nodes[-1].value) == "-0.0"
     assert computational_graph(lambda x: np.arctan2(x, -1.0), -0.0).nodes[-1].adjoint == 1
     assert computational_graph(lambda x: 1 + 0 * np.arctan2(x, -1.0), -0.0)["v1"].value < 0
+
+
+def test_a_key_x_is_not_taken_for_the_whole_argument() -> None:
+    graph = computational_graph(lambda p: 3 * p["x"] ** 2 + p["y"], {"x": 2.0, "y": 1.0})
+    assert [n.name for n in graph.nodes if n.kind == "input"] == ["x", "y"]
+    pair = computational_graph(lambda p: p[0] * p[1], [2.0, 3.0])
+    assert [n.name for n in pair.nodes if n.kind == "input"] == ["p[0]", "p[1]"]
 
 
 def test_names_of_arguments_never_clash() -> None:
@@ -459,12 +467,31 @@ def test_places_keep_their_gaps_and_give_way_only_where_they_must(items: Any) ->
 # ---------------------------------------------------------------------- words
 
 
+def test_a_small_matrix_is_written_row_by_row_and_its_adjoint_in_colour() -> None:
+    W = np.array([[1.0, 2.0], [3.0, 4.0]])
+    graph = computational_graph(lambda W, x: np.sum(W @ x), W, np.array([1.0, -1.0]))
+    box = next(box for box in layout(graph).boxes if box.node.name == "W")
+    assert box.lines == ("W", "[[1, 2],", "[3, 4]]", "adjoint [[1, -1],", "[1, -1]]")
+    assert box.adjoint == 3
+    assert graph.to_svg().count('fill="#a33f00">[1, -1]]') == 1
+    (edge,) = graph.out_of("W")
+    assert label(edge) == "norm 2"
+
+
+def test_what_a_layer_is_takes_two_lines_where_it_is_long() -> None:
+    graph = loss_graph(small_resnet(1, 4), IMAGES, LABELS).collapsed()
+    told = [lines(graph[name])[1:-2] for name in ("layer1", "layer2")]
+    assert told == [("Convolution 1 → 4,", "3×3, padding 1, no bias"), ("BatchNorm 4",)]
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
         (None, ""), (2.0, "2"), (np.float64(1 / 3), "0.3333"), (np.ones(2), "[1, 1]"),
         (np.full((3, 4), 0.5), "3\N{MULTIPLICATION SIGN}4, norm 1.732"),
-        (np.arange(9), "9 int64"), (True, "True"), (np.full(4, 1e200), "4, norm inf"),
+        (np.arange(9), "9 int64"), (True, "True"), (np.full(5, 1e200), "5, norm inf"),
+        (np.array([[1.5, 2.0], [0.0, -1.0]]), "[[1.5, 2], [0, -1]]"),
+        (np.ones((4, 1)), "4\N{MULTIPLICATION SIGN}1, norm 2"),
     ],
 )  # fmt: skip
 def test_values_are_told_in_few_digits(value: Any, text: str) -> None:

@@ -12,9 +12,12 @@ import pytest
 
 from diffkit.errors import DatasetError
 from diffkit.nn import (
+    Dataset,
     digits,
     iris,
     load_csv,
+    scikit_learn,
+    split,
     standardise,
 )
 
@@ -102,7 +105,12 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
 def test_digits_come_from_scikit_learn_if_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels, labels = np.arange(17.0)[:, None] * np.ones(64), np.arange(17) % 10
     stand_in: Any = ModuleType("sklearn.datasets")
-    stand_in.load_digits = lambda: SimpleNamespace(data=pixels, target=labels)
+    stand_in.load_digits = lambda: SimpleNamespace(
+        data=pixels,
+        target=labels,
+        target_names=np.arange(10),
+        feature_names=[f"pixel_{i // 8}_{i % 8}" for i in range(64)],
+    )
     monkeypatch.setitem(sys.modules, "sklearn", ModuleType("sklearn"))
     monkeypatch.setitem(sys.modules, "sklearn.datasets", stand_in)
     data = digits()
@@ -112,3 +120,18 @@ def test_digits_come_from_scikit_learn_if_it_is_there(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(DatasetError, match="pip install scikit-learn"):
         digits()
+
+
+def test_pixels_are_split_as_they_are() -> None:
+    pixels = np.zeros((12, 3))
+    pixels[:, 1] = np.arange(12.0)
+    data = Dataset(pixels, np.arange(12) % 2, ("a", "b", "c"), ("even", "odd"))
+    with pytest.raises(DatasetError, match=r"column 0 is constant.*scaled=False"):
+        split(data)
+    first, second = split(data, 0.5, scaled=False)
+    assert sorted([*first.X[:, 1], *second.X[:, 1]]) == list(range(12))
+
+
+def test_sets_that_scikit_learn_does_not_have_are_refused() -> None:
+    with pytest.raises(DatasetError, match="breast_cancer, digits, iris, wine"):
+        scikit_learn("mnist")

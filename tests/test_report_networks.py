@@ -15,7 +15,7 @@ from diffkit.nn import RELU, SELU, SIGMOID, TANH, softmax
 from diffkit.reporting import misprints
 from diffkit.reporting import network_studies as studies
 from diffkit.reporting.chapters import essays, networks
-from diffkit.reporting.chapters.networks import rounded
+from diffkit.reporting.network_panels import rounded
 from diffkit.reporting.page import Chapter, stored_chapter
 
 # ---------------------------------------------------------------------- essays
@@ -75,7 +75,8 @@ def chapter() -> Chapter:
 def test_every_point_of_the_issue_has_its_section(chapter: Chapter) -> None:
     titles = [section.title for section in chapter.sections]
     assert titles == [
-        "Computational graphs", "Graphs of networks", "Gradients that vanish, and explode",
+        "Computational graphs", "A network in full", "Networks by layers",
+        "Gradients that vanish, and explode",
         "Saturated units", "Dead rectifiers", "The same start for all units", "Plateaus",
         "The zigzag of positive inputs", "Universal approximation", "Where training ends, by size",
     ]  # fmt: skip

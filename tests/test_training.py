@@ -23,7 +23,6 @@ from diffkit.nn import (
     autoencoder,
     constant,
     fully_connected,
-    glorot,
     he,
     iris,
     least_squares,
@@ -35,10 +34,21 @@ from diffkit.nn import (
     normal,
     ones,
     split,
+    xavier,
     zeros,
 )
 from diffkit.structure import flatten
-from diffkit.training import SGD, Adam, Plan, accuracy, cosine, final_losses, steps_down, train
+from diffkit.training import (
+    SGD,
+    Adam,
+    History,
+    Plan,
+    accuracy,
+    cosine,
+    final_losses,
+    steps_down,
+    train,
+)
 
 CORNERS = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 EXCLUSIVE_OR = np.array([[0.0], [1.0], [1.0], [0.0]])
@@ -206,7 +216,7 @@ def test_threshold_units_learn_nothing_and_training_says_so() -> None:
 @pytest.mark.parametrize(
     ("initialiser", "deviation"),
     [
-        (glorot, math.sqrt(2 / 500)),
+        (xavier, math.sqrt(2 / 500)),
         (he, math.sqrt(2 / 200)),
         (lecun, math.sqrt(1 / 200)),
         (normal(0.5), 0.5),
@@ -298,6 +308,35 @@ def test_accuracy_of_logits_probabilities_and_classes() -> None:
     assert accuracy(three, q, x, np.eye(3)[labels]) == 0.75
 
 
+@pytest.mark.parametrize("labels", [[0, 1], np.zeros((4, 1, 1))], ids=["too few", "of 3 axes"])
+def test_labels_that_do_not_fit_are_refused(labels: Any) -> None:
+    net = logistic_regression(3)
+    with pytest.raises(DatasetError, match="4 samples and labels of shape"):
+        accuracy(net, net.initial(), X[:4], labels)
+
+
+# ------------------------------------------------------------------ what is returned, printed
+
+
+def test_a_training_prints_as_a_table_of_some_epochs() -> None:
+    found = train(LINE, LINE.initial(), X, Y, Plan(SGD(0.1), epochs=50), held_out=(X[:5], Y[:5]))
+    assert repr(found).startswith("<Trained 4 parameters, <History of 50 epochs, loss ")
+    heading, ended, _, columns, _, *rows = str(found).splitlines()
+    assert columns.split() == ["epoch", "loss", "gradient", "norm", "held", "out"]
+    assert heading == "4 parameters: layer1.W (3, 1), layer1.b (1,)"
+    assert ended == "ended by: epochs"
+    assert [int(row.split()[0]) for row in (rows[0], rows[-1])] == [1, 50]
+    assert len(rows) == 12
+    assert all(len(row.split()) == 4 for row in rows)
+    assert "<table>" in found.history._repr_html_()
+
+
+def test_a_short_training_prints_every_epoch() -> None:
+    history = train(LINE, LINE.initial(), X, Y, Plan(SGD(0.1), epochs=3)).history
+    assert [line.split()[0] for line in str(history).splitlines()[-3:]] == ["1", "2", "3"]
+    assert repr(History()) == "<History of 0 epochs, ended by epochs>"
+
+
 # ------------------------------------------------------------------ data that cannot be used
 
 
@@ -308,9 +347,9 @@ def test_accuracy_of_logits_probabilities_and_classes() -> None:
         (X, Y[:7], "30 samples and 7 targets"),
         (np.where(X[3, 1] == X, np.nan, X), Y, r"1 of the features are not finite.*\[3, 1\]"),
         (X, np.where(Y[5, 0] == Y, np.inf, Y), r"targets are not finite.*\[5, 0\]"),
-        (X.astype(str), Y, "array of numbers"),
-        (X.tolist(), Y, "array of numbers"),
-        (X, np.float64(1.0), "array of numbers"),
+        (X.astype(str), Y, "features must be numbers.*np.unique"),
+        (X.tolist(), Y, "must be an array, not a list"),
+        (X, np.float64(1.0), "must be an array, not a float64"),
     ],
 )
 def test_unusable_data_are_refused(features: Any, targets: Any, message: str) -> None:
@@ -321,7 +360,7 @@ def test_unusable_data_are_refused(features: Any, targets: Any, message: str) ->
 
 
 def test_wrong_columns_are_refused() -> None:
-    with pytest.raises(InvalidInput, match="last of length 3"):
+    with pytest.raises(InvalidInput, match="whose last axis has length 3"):
         train(LINE, LINE.initial(), X[:, :2], Y)
 
 

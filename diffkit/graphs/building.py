@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from diffkit.callers import warn_user
 from diffkit.errors import InvalidInput, KinkWarning
 from diffkit.expressions import Expression
 from diffkit.graphs.definition import ComputationalGraph, Edge, Node, depths, in_order
@@ -149,11 +150,10 @@ def _kinks_of(name: str) -> Iterator[None]:
         warnings.simplefilter("always")
         yield
     if any(issubclass(warning.category, KinkWarning) for warning in caught):
-        warnings.warn(
+        warn_user(
             f"{name} bends at this point, so that it has no derivative there; the adjoints shown "
             "are those of the subgradient that shares ties equally",
             KinkWarning,
-            stacklevel=4,
         )
 
 
@@ -240,13 +240,15 @@ def _argument_names(
     positions = wrt if isinstance(wrt, tuple) else (wrt,)
     found: list[tuple[Recorded, str]] = []
     names = [leaf.name for leaf in point.layout.leaves]
+    container = point.layout.nesting.container
+    whole = container is None or not issubclass(container, dict)  # which names its own leaves
     for node, name in zip(graph.inputs, names, strict=True):
         if isinstance(wrt, tuple):
             for i, position in enumerate(positions):
                 if name == f"x[{i}]" or name.startswith((f"x[{i}].", f"x[{i}][")):
                     name = own[position] + name[len(f"x[{i}]") :]
                     break
-        elif name == "x" or name.startswith("x["):
+        elif whole and (name == "x" or name.startswith("x[")):
             name = own[wrt] + name[1:]
         found.append((node, name))
     data = [(own[i], a) for i, a in enumerate(arguments) if i not in positions]

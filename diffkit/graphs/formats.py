@@ -111,16 +111,16 @@ def _svg_box(box: Box) -> str:
     rows = [
         f'<text x="{middle:.1f}" y="{first + i * FONT_SIZE * LEADING:.1f}" '
         f'font-size="{FONT_SIZE}" text-anchor="middle"'
-        f"{_svg_emphasis(text, i)}>{escape(text)}</text>"
+        f"{_svg_emphasis(box, i)}>{escape(text)}</text>"
         for i, text in enumerate(box.lines)
     ]
     return "".join([frame, *rows])
 
 
-def _svg_emphasis(text: str, i: int) -> str:
+def _svg_emphasis(box: Box, i: int) -> str:
     if i == 0:
         return ' font-weight="bold"'
-    return f' fill="{ADJOINT}"' if text.startswith("adjoint ") else ""
+    return f' fill="{ADJOINT}"' if i >= box.adjoint else ""
 
 
 def _mermaid_box(node: Node) -> str:

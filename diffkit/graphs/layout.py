@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from diffkit.errors import UnsupportedOperation
 from diffkit.graphs.definition import ComputationalGraph, Edge, Node, depths
-from diffkit.graphs.wording import quantity, size
+from diffkit.graphs.wording import MOST_ENTRIES, quantity, size
 
 FONT_SIZE: Final = 9.0
 LABEL_SIZE: Final = 7.5
@@ -28,6 +28,9 @@ BETWEEN: Final = 14.0  # boxes of one row
 CHANNEL: Final = 20.0  # between rows, where edges change their place
 SWEEPS: Final = 8
 MOST_BOXES: Final = 120
+MOST_ON_EDGE: Final = 3  # entries of an adjoint
+LONGEST_LINE: Final = 30  # letters that describe a layer
+ADJOINT_MARK: Final = "adjoint "
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,12 @@ class Box:
     width: float
     height: float
     lines: tuple[str, ...]
+
+    @property
+    def adjoint(self) -> int:
+        """The line on which the adjoint begins, which is the last that is told."""
+        marked = (i for i, line in enumerate(self.lines) if line.startswith(ADJOINT_MARK))
+        return next(marked, len(self.lines))
 
 
 @dataclass(frozen=True)
@@ -79,20 +88,38 @@ def layout(graph: ComputationalGraph) -> Layout:
 def lines(node: Node) -> tuple[str, ...]:
     """Return what is written in a node's box."""
     title = f"{node.name} = {node.formula}" if node.kind == "operation" else node.name
-    described = (node.formula,) if node.kind == "layer" else ()
-    tangent = () if node.tangent is None else (f"tangent {_without_size(node.tangent)}",)
-    adjoint = () if node.adjoint is None else (f"adjoint {_without_size(node.adjoint)}",)
-    return (title, *described, quantity(node.value), *tangent, *adjoint)
+    described = _broken(node.formula) if node.kind == "layer" else ()
+    told = [quantity(node.value)]
+    if node.tangent is not None:
+        told.append(f"tangent {_without_size(node.tangent)}")
+    if node.adjoint is not None:
+        told.append(f"{ADJOINT_MARK}{_without_size(node.adjoint)}")
+    return (title, *described, *(row for text in told for row in _by_row(text)))
 
 
 def label(edge: Edge) -> str:
-    """Return what is written beside an edge: the adjoint that it carries."""
-    return quantity(edge.adjoint).split(", norm ")[-1]
+    """Return what is written beside an edge: the adjoint that it carries, or the norm of it."""
+    if edge.adjoint is None:
+        return ""
+    return _without_size(edge.adjoint, most=MOST_ON_EDGE)
 
 
-def _without_size(derivative: Any) -> str:
+def _without_size(derivative: Any, most: int = MOST_ENTRIES) -> str:
     """A derivative by a value that stands above it: it has the same shape."""
-    return quantity(derivative).removeprefix(f"{size(derivative)}, ")
+    return quantity(derivative, most).removeprefix(f"{size(derivative)}, ")
+
+
+def _by_row(text: str) -> tuple[str, ...]:
+    """A matrix that is written out, row by row."""
+    return tuple(text.replace("], [", "],\n[").split("\n"))
+
+
+def _broken(description: str) -> tuple[str, ...]:
+    """What a layer is on one line or two."""
+    kind, comma, options = description.partition(", ")
+    if len(description) <= LONGEST_LINE or not comma:
+        return (description,)
+    return (f"{kind},", options)
 
 
 class _Place:

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 
-MOST_ENTRIES: Final = 3  # of an array that is written out
+MOST_ENTRIES: Final = 4  # of a vector or a matrix that is written out
+MOST_ROWS: Final = 2  # of such a matrix
 INFIX: Final = {
     "add": "+",
     "subtract": "-",
@@ -25,20 +26,36 @@ INFIX: Final = {
 TOLD: Final = ("axis", "axes", "shape", "keepdims")  # static arguments worth their room
 
 
-def quantity(value: Any) -> str:
-    """Return a value in few digits: numbers themselves, of larger arrays shape and norm."""
+def quantity(value: Any, most: int = MOST_ENTRIES) -> str:
+    """Return a value in few digits: numbers themselves, of larger arrays shape and norm.
+
+    Args:
+        value: a number or an array; None gives an empty text.
+        most: entries that an array of one or two axes may have to be written out.
+    """
     if value is None:
         return ""
     array = np.asarray(value)
     if array.ndim == 0:
         return _digits(array[()])
-    if array.ndim == 1 and array.size <= MOST_ENTRIES:
-        return f"[{', '.join(_digits(entry) for entry in array)}]"
+    if _is_small(array, most):
+        return _written_out(array)
     if array.dtype.kind != "f":
         return f"{size(array)} {array.dtype}"
     with np.errstate(over="ignore"):
         norm = float(np.linalg.norm(array.astype(float).ravel()))
     return f"{size(array)}, norm {_digits(norm)}"
+
+
+def _is_small(array: Any, most: int) -> bool:
+    flat = array.ndim == 1 or (array.ndim == 2 and len(array) <= MOST_ROWS)
+    return flat and 0 < array.size <= most
+
+
+def _written_out(array: Any) -> str:
+    if np.ndim(array) == 0:
+        return _digits(array)
+    return f"[{', '.join(_written_out(part) for part in array)}]"
 
 
 def size(array: Any) -> str:

@@ -17,10 +17,19 @@ from diffkit.nn.activations import (
 from diffkit.nn.blocks import Attention, BatchNorm, LayerNorm, Residual
 from diffkit.nn.catalogue import ACTIVATIONS, activation
 from diffkit.nn.convolution import AveragePool, Convolution, GlobalAveragePool, MaxPool
-from diffkit.nn.datasets import Dataset, digits, iris, load_csv, load_npz, split, standardise
+from diffkit.nn.datasets import (
+    Dataset,
+    digits,
+    iris,
+    load_csv,
+    load_npz,
+    scikit_learn,
+    split,
+    standardise,
+)
 from diffkit.nn.delta import DeltaRecursion, delta_recursion
 from diffkit.nn.embeddings import Embedding, WordPairs
-from diffkit.nn.initialisers import constant, glorot, he, lecun, normal, ones, zeros
+from diffkit.nn.initialisers import constant, glorot, he, lecun, normal, ones, xavier, zeros
 from diffkit.nn.layers import (
     Dense,
     Dropout,
@@ -147,6 +156,7 @@ __all__ = [
     "logistic_regression",
     "normal",
     "ones",
+    "scikit_learn",
     "sharpened",
     "skip_gram",
     "small_alexnet",
@@ -157,5 +167,6 @@ __all__ = [
     "standardise",
     "twelve_days",
     "without_dropout",
+    "xavier",
     "zeros",
 ]

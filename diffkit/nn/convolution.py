@@ -32,6 +32,8 @@ def windows(x: Any, kernel: tuple[int, ...], stride: int) -> Any:
             "should be (batch, channels, *axes) with axes at least as long"
         )
     seen = sliding_window_view(x, kernel, axis=tuple(range(2, 2 + len(kernel))))
+    if stride == 1:
+        return seen
     return seen[(slice(None), slice(None), *(slice(None, None, stride) for _ in kernel))]
 
 
@@ -128,6 +130,7 @@ class _Pool(Layer):
 
     @property
     def step(self) -> int:
+        """How far a window is from the next."""
         return self.size if self.stride is None else self.stride
 
     def windows(self, x: Any) -> Any:

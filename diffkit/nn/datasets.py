@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass, replace
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from diffkit.errors import DatasetError
+
+SCIKIT_LEARN: Final = ("breast_cancer", "digits", "iris", "wine")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +42,17 @@ class Dataset:
         return replace(self, X=standardise(self.X))
 
 
-def split(data: Dataset, held_out: float = 0.3, seed: int = 0) -> tuple[Dataset, Dataset]:
+def split(
+    data: Dataset, held_out: float = 0.3, seed: int = 0, *, scaled: bool = True
+) -> tuple[Dataset, Dataset]:
     """Return the data in two parts at random, each class in the same proportion in both.
 
-    Both are standardised by mean and deviation of the first, as nothing else may be known of
-    the second.
+    Args:
+        data: what is to be split.
+        held_out: the share of the second part.
+        seed: of the choice.
+        scaled: standardise both by mean and deviation of the first, as nothing else may be
+            known of the second. Pixels, which have one scale already, are best left as they are.
 
     Raises:
         DatasetError: `held_out` is not in (0, 1), a part would lack a class, or a column of
@@ -61,6 +70,8 @@ def split(data: Dataset, held_out: float = 0.3, seed: int = 0) -> tuple[Dataset,
         parts[1].extend(rows[:count])
         parts[0].extend(rows[count:])
     first, second = (replace(data, X=data.X[rows], y=data.y[rows]) for rows in parts)
+    if not scaled:
+        return first, second
     mean, deviation = np.mean(first.X, axis=0), np.std(first.X, axis=0)
     return first.standardised(), replace(second, X=(second.X - mean) / deviation)
 
@@ -75,7 +86,10 @@ def standardise(X: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         raise DatasetError("there are no samples to standardise")
     constant = np.flatnonzero(np.ptp(X, axis=0) == 0)
     if constant.size:
-        raise DatasetError(f"column {constant[0]} is constant and cannot be scaled; leave it out")
+        raise DatasetError(
+            f"column {constant[0]} is constant and cannot be scaled; leave it out, or split with "
+            "scaled=False"
+        )
     return np.asarray((X - np.mean(X, axis=0)) / np.std(X, axis=0))
 
 
@@ -151,14 +165,28 @@ def digits() -> Dataset:
     Raises:
         DatasetError: scikit-learn is not installed.
     """
+    found = scikit_learn("digits")
+    return replace(found, X=found.X / 16)
+
+
+def scikit_learn(name: str) -> Dataset:
+    """Return a set that comes with scikit-learn: breast_cancer, digits, iris or wine.
+
+    Raises:
+        DatasetError: scikit-learn is not installed, or has no such set of labelled samples.
+    """
+    if name not in SCIKIT_LEARN:
+        raise DatasetError(
+            f"unknown set {name!r}; of scikit-learn's there are {', '.join(SCIKIT_LEARN)}"
+        )
     try:
-        from sklearn.datasets import load_digits
+        datasets = import_module("sklearn.datasets")
     except ImportError as error:
-        raise DatasetError("the digits come with scikit-learn: pip install scikit-learn") from error
-    found = load_digits()
-    names = tuple(str(k) for k in range(10))
-    pixels = tuple(f"pixel {i}" for i in range(64))
-    return Dataset(found.data / 16, found.target, pixels, names)
+        raise DatasetError(f"{name} comes with scikit-learn: pip install scikit-learn") from error
+    found = getattr(datasets, f"load_{name}")()
+    classes = tuple(str(label) for label in found.target_names)
+    features = tuple(str(feature) for feature in found.feature_names)
+    return Dataset(np.asarray(found.data, float), np.asarray(found.target), features, classes)
 
 
 def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

@@ -57,7 +57,11 @@ class WordPairs(Layer):
         return {"W_in": (self.vocabulary, self.width), "W_out": (self.vocabulary, self.width)}
 
     def forward(self, parameters: Parameters, x: Any) -> Any:
-        """Return the scores, of shape (batch, candidates)."""
+        """Return the scores, of shape (batch, candidates).
+
+        Raises:
+            InvalidInput: `x` does not consist of word numbers, or a row of it has no candidate.
+        """
         self.checked(parameters)
         require_words(x, self.vocabulary)
         if np.ndim(x) != 2 or np.shape(x)[1] < 2:

@@ -18,7 +18,7 @@ Initialiser = Callable[[np.random.Generator, tuple[int, ...], Fans], Any]
 
 
 def glorot(generator: np.random.Generator, shape: tuple[int, ...], fans: Fans) -> Any:
-    """Return weights uniform in ±sqrt(6 / (fan in + fan out)); also called Xavier.
+    """Return weights uniform in ±sqrt(6 / (fan in + fan out)); `xavier` is another name of it.
 
     Source: Glorot and Bengio, AISTATS 2010, equation 16.
     """
@@ -61,5 +61,6 @@ def constant(value: float) -> Initialiser:
     return lambda generator, shape, fans: np.full(shape, value)
 
 
+xavier = glorot
 zeros = constant(0.0)
 ones = constant(1.0)

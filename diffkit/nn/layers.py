@@ -32,6 +32,7 @@ class Layer(ABC):
 
     @property
     def parameter_count(self) -> int:
+        """How many numbers the layer learns."""
         return sum(prod(shape) for shape in self.shapes.values())
 
     @abstractmethod
@@ -88,8 +89,8 @@ def require_width(layer: Layer, x: Any, width: int, ndim: int | None = None) -> 
     if shape[-1:] != (width,) or (ndim is not None and len(shape) != ndim):
         axes = "" if ndim is None else f"of {ndim} axes, "
         raise InvalidInput(
-            f"{layer} was given an array of shape {shape}; it takes one {axes}the last of "
-            f"length {width}"
+            f"{layer} was given an array of shape {shape}; it takes arrays {axes}whose last axis "
+            f"has length {width}"
         )
 
 

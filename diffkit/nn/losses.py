@@ -277,9 +277,10 @@ def _checked(outputs: Any) -> Any:
 def _require_same_shape(outputs: Any, targets: Any) -> None:
     """Refuse what NumPy would broadcast: (n, 1) minus (n,) is an (n, n) matrix."""
     if np.shape(_checked(outputs)) != np.shape(targets):
+        column = np.shape(outputs) == (*np.shape(targets), 1)
         raise InvalidInput(
             f"the targets have shape {np.shape(targets)} and the outputs {np.shape(outputs)}; "
-            "they must agree"
+            f"they must agree{': pass targets[:, None]' if column else ''}"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffkit.errors import DiffkitWarning, InvalidInput
+from diffkit.errors import InvalidInput
 from diffkit.nn.activations import IDENTITY, THRESHOLD, Activation
 from diffkit.nn.initialisers import Initialiser, glorot
 from diffkit.nn.layers import Dense, Layer, Parameters
@@ -53,6 +52,7 @@ class Network:
 
     @property
     def parameter_count(self) -> int:
+        """How many numbers the network learns."""
         return sum(layer.parameter_count for layer in self.layers)
 
     def initial(
@@ -111,25 +111,22 @@ class Network:
 
         Raises:
             InvalidInput: parameters, features, targets, weights or masks do not fit.
-
-        Warns:
-            DiffkitWarning: there are threshold units, through which no gradient passes.
         """
-        self._warn_of_thresholds()
         risk = self.criterion(self.predict(parameters, X, masks), y, weights)
         return risk + self.penalty(parameters) if self.penalty else risk
 
-    def _warn_of_thresholds(self) -> None:
+    @property
+    def __diffkit_reservation__(self) -> str | None:
+        """What differentiating its methods comes with: a warning, if there are thresholds."""
         stuck = [name for name, layer in self.named_layers if THRESHOLD in _activations(layer)]
-        if stuck:
-            warnings.warn(
-                f"the units of {', '.join(stuck)} are thresholds, whose derivative is 0 wherever "
-                "it exists: every gradient by the parameters of that layer and those before it "
-                "is 0, and gradient descent cannot train them; use a sigmoid (sharpened, if it "
-                "must be steep) instead",
-                DiffkitWarning,
-                stacklevel=3,
-            )
+        if not stuck:
+            return None
+        return (
+            f"the units of {', '.join(stuck)} are thresholds, whose derivative is 0 wherever it "
+            "exists: every gradient by the parameters of that layer and those before it is 0, "
+            "and gradient descent cannot train them; use a sigmoid (sharpened, if it must be "
+            "steep) instead"
+        )
 
     def require_parameters(self, parameters: dict[str, Parameters]) -> None:
         """Check that there is one entry per layer that has parameters.

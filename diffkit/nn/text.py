@@ -65,6 +65,14 @@ class Corpus:
 
         Random words are drawn in proportion to their frequency to the power 3/4.
         Source: Mikolov et al., NeurIPS 2013, section 2.2.
+
+        Args:
+            centres, near: as from `pairs`.
+            count: random words for each pair.
+            seed: of the choice.
+
+        Raises:
+            InvalidInput: the count is not positive.
         """
         if count < 1:
             raise InvalidInput(f"count={count} must be positive")

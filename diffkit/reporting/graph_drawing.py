@@ -84,5 +84,5 @@ def _draw_box(ax: Axes, box: Box) -> None:
             box.x + box.width / 2, box.y + PADDING + (i + 0.5) * FONT_SIZE * LEADING, text,
             size=FONT_SIZE, family=FONT, ha="center", va="center", zorder=5,
             weight="bold" if i == 0 else "normal",
-            color=ADJOINT if text.startswith("adjoint ") else "black",
+            color=ADJOINT if i >= box.adjoint else "black",
         )  # fmt: skip

@@ -7,8 +7,9 @@ other that differentiates exactly.
 from __future__ import annotations
 
 from diffkit.training.data import accuracy, require_usable
-from diffkit.training.loop import History, Plan, Trained, train
+from diffkit.training.loop import Plan, train
 from diffkit.training.optimisers import SGD, Adam, Optimiser, Schedule, cosine, steps_down
+from diffkit.training.results import History, Trained
 from diffkit.training.studies import final_losses
 
 __all__ = [

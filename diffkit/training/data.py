@@ -19,10 +19,19 @@ def accuracy(network: Network, parameters: Any, X: Any, labels: Any) -> float:
     probability, from 0 on if it is a logit.
 
     Args:
+        network: a classifier.
+        parameters: of the network.
+        X: features, one sample to a row.
         labels: class numbers, (samples,), or one-hot rows.
+
+    Raises:
+        DatasetError: there are not as many labels as samples.
+        InvalidInput: parameters or features do not fit the network.
     """
     outputs = without_dropout(network).predict(parameters, X)
     labels = np.asarray(labels)
+    if labels.ndim not in (1, 2) or len(labels) != len(outputs):
+        raise DatasetError(f"there are {len(outputs)} samples and labels of shape {labels.shape}")
     if labels.ndim == 2:
         labels = labels.argmax(axis=1) if labels.shape[1] > 1 else labels[:, 0]
     if outputs.shape[1] > 1:
@@ -39,8 +48,15 @@ def require_usable(X: Any, y: Any) -> None:
             an entry is not finite.
     """
     for name, values in (("features", X), ("targets", y)):
-        if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
-            raise DatasetError(f"the {name} must be an array of numbers")
+        if not isinstance(values, np.ndarray):
+            raise DatasetError(
+                f"the {name} must be an array, not a {type(values).__name__}; use np.asarray"
+            )
+        if values.dtype.kind not in "fiub":
+            raise DatasetError(
+                f"the {name} must be numbers, and are {values.dtype}; for names of classes, "
+                "np.unique(names, return_inverse=True) gives class numbers"
+            )
         if not values.ndim or not len(values):
             raise DatasetError(f"there are no {name}: the array has shape {values.shape}")
         bad = np.argwhere(~np.isfinite(values))

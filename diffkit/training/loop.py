@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
+from diffkit.callers import warn_user
 from diffkit.errors import DiffkitWarning, InvalidInput, NonFiniteDerivative
 from diffkit.interface import Differentiator
 from diffkit.nn.masks import Places, drawn, has_dropout, mask_places, without_dropout
@@ -19,35 +19,9 @@ from diffkit.operators import prepare
 from diffkit.structure import Leaves, flatten
 from diffkit.training.data import require_classes, require_usable
 from diffkit.training.optimisers import SGD, Optimiser, Schedule
+from diffkit.training.results import History, Trained
 
-
-@dataclass(frozen=True)
-class History:
-    """What happened, epoch by epoch.
-
-    Attributes:
-        loss: the mean of the losses of the batches as they were when they were used.
-        gradient_norm: the mean of the Euclidean norms of their gradients.
-        held_out: the loss on the held-out data after each epoch, if there are any.
-        ended: why training ended: `epochs`, `patience`, `tolerance`, `stationary`, `diverged`.
-    """
-
-    loss: tuple[float, ...] = ()
-    gradient_norm: tuple[float, ...] = ()
-    held_out: tuple[float, ...] = ()
-    ended: str = "epochs"
-
-    @property
-    def epochs(self) -> int:
-        return len(self.loss)
-
-
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """What training found: the parameters, and how it came to them."""
-
-    parameters: Any
-    history: History
+_FLOAT64: Final = np.dtype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -172,15 +146,15 @@ class _Course:
     def epoch(self, number: int) -> None:
         """Use every sample once, and move the parameters."""
         factor = self.plan.schedule(number) if self.plan.schedule else 1.0
-        step = self.plan.optimiser.step
-        structure = self.layout.unflatten(self.leaves)
+        step, value_and_gradient = self.plan.optimiser.step, self.prepared.value_and_gradient
+        leaves, structure = self.leaves, self.layout.unflatten(self.leaves)
         scalars = any(leaf.scalar for leaf in self.layout.leaves)
         total = norms = 0.0
         for share, data in self._batches():
             if scalars:
-                structure = self.layout.restore(self.leaves)
+                structure = self.layout.restore(leaves)
             try:
-                value, gradient = self.prepared.value_and_gradient(structure, *data)
+                value, gradient = value_and_gradient(structure, *data)
             except NonFiniteDerivative:
                 value = math.nan
             if not math.isfinite(value):
@@ -189,7 +163,8 @@ class _Course:
             slopes = leaves_of(gradient)
             total += share * float(value)
             norms += share * _norm(slopes)
-            self.state = step(self.state, self.leaves, slopes, factor)
+            self.state = step(self.state, leaves, slopes, factor)
+            del data, gradient, slopes  # whose memory, still in the cache, the next step takes
         self.losses.append(total)
         self.norms.append(norms)
 
@@ -226,26 +201,24 @@ class _Course:
         order = self.generator.permutation(count)
         for i in range(0, count, self.size):
             rows = order[i : i + self.size]
-            data = (self.X[rows], self.y[rows], *self.masks.of(len(rows)))
+            data = (self.X.take(rows, 0), self.y.take(rows, 0), *self.masks.of(len(rows)))
             yield len(rows) / count, data
 
     def report(self) -> None:
         """Warn of a course that taught nothing."""
         if self.ended == "diverged":
-            warnings.warn(
+            warn_user(
                 f"training diverged in epoch {len(self.losses) + 1}: the loss or its gradient is "
                 "not finite any more; the parameters of the epoch before are returned. Use a "
                 "smaller learning rate, or scale the features",
                 DiffkitWarning,
-                stacklevel=3,
             )
         if self.ended == "stationary" and len(self.losses) == 1:
-            warnings.warn(
+            warn_user(
                 "the gradient is exactly 0 at the start, so that nothing can be learned: the "
                 "start is a stationary point, as all-zero weights are, or the units have "
                 "derivative 0, as thresholds do",
                 DiffkitWarning,
-                stacklevel=3,
             )
 
     def history(self) -> History:
@@ -293,14 +266,11 @@ def leaves_of(structure: Any) -> Leaves:
 
 def _norm(leaves: Leaves) -> float:
     """The Euclidean norm of all entries, summed in double precision."""
-    return math.sqrt(
-        sum(
-            float(np.vdot(leaf, leaf))
-            if leaf.dtype == np.float64
-            else float(np.sum(np.square(leaf, dtype=float)))
-            for leaf in leaves
-        )
-    )
+    squares = 0.0
+    for leaf in leaves:
+        wide = leaf if leaf.dtype is _FLOAT64 else np.asarray(leaf, float)
+        squares += np.vdot(wide, wide)
+    return math.sqrt(squares)
 
 
 @contextmanager

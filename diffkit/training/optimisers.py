@@ -50,15 +50,19 @@ class SGD:
         _require_fraction("momentum", self.momentum)
 
     def start(self, leaves: Leaves) -> tuple[Leaves, Leaves]:
-        return _zeros(leaves), _zeros(leaves)
+        """Return v = 0 for each leaf, and room to compute in."""
+        return _zeros(leaves), _scratch(leaves)
 
     def step(
         self, state: tuple[Leaves, Leaves], leaves: Leaves, gradient: Leaves, factor: float
     ) -> tuple[Leaves, Leaves]:
-        rate = factor * self.rate
+        rate, momentum = factor * self.rate, self.momentum
         for v, push, leaf, g in zip(*state, leaves, gradient, strict=True):
-            np.multiply(g, rate, out=push)
-            v *= self.momentum
+            np.multiply(g, rate, push)
+            if not momentum:
+                leaf -= push
+                continue
+            v *= momentum
             v -= push
             leaf += v
         return state
@@ -84,7 +88,8 @@ class Adam:
             raise InvalidInput(f"epsilon={self.epsilon!r} must be positive and finite")
 
     def start(self, leaves: Leaves) -> tuple[int, Leaves, Leaves, Leaves]:
-        return 0, _zeros(leaves), _zeros(leaves), _zeros(leaves)
+        """Return the number of steps, the means of g and of g², and room to compute in."""
+        return 0, _zeros(leaves), _zeros(leaves), _scratch(leaves)
 
     def step(self, state: Any, leaves: Leaves, gradient: Leaves, factor: float) -> Any:
         count, means, squares, scratch = state
@@ -112,8 +117,21 @@ def _zeros(leaves: Leaves) -> Leaves:
     return [np.zeros_like(leaf) for leaf in leaves]
 
 
+def _scratch(leaves: Leaves) -> Leaves:
+    """Arrays like the leaves to compute in, all in the same memory, which stays in the cache."""
+    sizes: dict[Any, int] = {}
+    for leaf in leaves:
+        sizes[leaf.dtype] = max(leaf.size, sizes.get(leaf.dtype, 0))
+    memory = {dtype: np.empty(size, dtype) for dtype, size in sizes.items()}
+    return [np.reshape(memory[leaf.dtype][: leaf.size], leaf.shape) for leaf in leaves]
+
+
 def steps_down(every: int, factor: float) -> Schedule:
-    """Return the schedule that multiplies the rate by `factor` after each `every` epochs."""
+    """Return the schedule that multiplies the rate by `factor` after each `every` epochs.
+
+    Raises:
+        InvalidInput: `every` is not positive.
+    """
     if every < 1:
         raise InvalidInput(f"every={every} must be positive")
     return lambda epoch: float(factor ** (epoch // every))
@@ -123,6 +141,9 @@ def cosine(epochs: int) -> Schedule:
     """Return the schedule (1 + cos(π t / T)) / 2 of epoch t, falling from 1 to nearly 0.
 
     Source: Loshchilov and Hutter, ICLR 2017.
+
+    Raises:
+        InvalidInput: `epochs` is not positive.
     """
     if epochs < 1:
         raise InvalidInput(f"epochs={epochs} must be positive")

@@ -265,6 +265,7 @@ def _layers() -> Section:
         for k, (label, colour, values) in enumerate(
             zip(labels, colours, (step.right, *step.printed), strict=True)
         ):
+            ax.set_axisbelow(True)
             ax.bar(np.arange(1, 4) + 0.2 * (k - 1.5), values, 0.2, color=COLOURS[colour],
                    label=label)  # fmt: skip
         ax.axhline(0, color="black", linewidth=0.8)

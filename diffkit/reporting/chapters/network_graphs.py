@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -15,8 +15,6 @@ from diffkit.nn.network import Network
 from diffkit.nn.zoo import network
 from diffkit.reporting.graph_drawing import drawn
 from diffkit.reporting.page import Cell, Picture, Section, Table
-
-COLUMNS: Final = ("graph", "node", "formula", "value", "tangent", "adjoint")
 
 
 def functions() -> Section:
@@ -57,34 +55,52 @@ def functions() -> Section:
     )
 
 
-def networks() -> Section:
-    """Return the section on graphs of networks, in full and layer by layer."""
+def in_full() -> Section:
+    """Return the section on the graph of a network, operation by operation."""
     case = network("mazur")
+    return _of_networks(
+        "A network in full",
+        "In full even a network of two layers is a long graph: the 2-2-2 network of M. Mazur's "
+        "example (2015), with the numbers that he prints. The sigmoid is written as "
+        "exp(-log(1 + exp(-z))), which does not overflow.",
+        "networks-two-layers",
+        "A graph drawn from top to bottom: a two-layer network operation by operation, with the "
+        "weights entering from the left.",
+        {"a two-layer network": computational_graph(case.loss, case.parameters, *case.data)},
+    )
+
+
+def by_layers() -> Section:
+    """Return the section on graphs of deeper networks, layer by layer."""
     images, labels = _images()
-    graphs = {
-        "a two-layer network": computational_graph(case.loss, case.parameters, *case.data),
-        "AlexNet in small": _by_layer(small_alexnet(1, 16, 4), images, labels),
-        "ResNet in small": _by_layer(small_resnet(1, 4), images, labels),
-    }
+    return _of_networks(
+        "Networks by layers",
+        "Collapsed, each layer is one box, its parameters within it: a chain for networks after "
+        "AlexNet, with shortcuts around blocks after ResNet. A shortcut carries the adjoint past "
+        "the block unchanged, which is why such networks can be deep.",
+        "networks-layers",
+        "Two graphs drawn from top to bottom: a chain of eleven layers, convolutions and pools "
+        "first, and a network in which two edges pass by blocks of layers.",
+        {
+            "AlexNet in small": _by_layer(small_alexnet(1, 16, 4), images, labels),
+            "ResNet in small": _by_layer(small_resnet(1, 4), images, labels),
+        },
+    )
+
+
+def _of_networks(
+    title: str, text: str, name: str, alt: str, graphs: dict[str, ComputationalGraph]
+) -> Section:
+    caption = (
+        "Dashed: data, to which no derivative flows. Of larger arrays the norm is shown. The "
+        "adjoints are those of the first step of training."
+    )
     return Section(
-        "Graphs of networks",
-        (
-            "In full even a network of two layers is a long graph (the 2-2-2 network of M. "
-            "Mazur's example, 2015). Collapsed, each layer is one box, its parameters within it: "
-            "a chain for networks after AlexNet, with shortcuts around blocks after ResNet. A "
-            "shortcut carries the adjoint past the block unchanged, which is why such networks "
-            "can be deep.",
-        ),
-        Picture(
-            "networks-layers",
-            "Dashed: data, to which no derivative flows. The norms of adjoints are for the first "
-            "step of training.",
-            "Three graphs drawn from top to bottom: a two-layer network operation by operation, "
-            "a chain of eleven layers, and a network with shortcuts.",
-            _panels(graphs),
-        ),
-        _trace("networks-layers-trace", {k: g for k, g in graphs.items() if "small" in k}),
-        _uses("networks-layers", graphs),
+        title,
+        (text,),
+        Picture(name, caption, alt, _panels(graphs)),
+        _trace(f"{name}-trace", graphs),
+        _uses(name, graphs),
     )
 
 
@@ -111,12 +127,21 @@ def _panels(graphs: dict[str, ComputationalGraph]) -> tuple[tuple[str, str], ...
 
 
 def _trace(name: str, graphs: dict[str, ComputationalGraph]) -> Table:
-    rows: list[tuple[Cell, ...]] = [
-        (title, node.name, node.formula, *map(quantity, (node.value, node.tangent, node.adjoint)))
-        for title, graph in graphs.items()
-        for node in graph.nodes
-    ]
-    return Table(name, "Every node, arguments first.", COLUMNS, tuple(rows))
+    """Every node; the graph is named and tangents are shown where there are several, and some."""
+    columns = ["graph", "node", "formula", "value", "tangent", "adjoint"]
+    if len(graphs) == 1:
+        columns.remove("graph")
+    if all(node.tangent is None for graph in graphs.values() for node in graph.nodes):
+        columns.remove("tangent")
+    rows = []
+    for title, graph in graphs.items():
+        for node in graph.nodes:
+            told = {"graph": title, "node": node.name, "formula": node.formula}
+            told |= {
+                part: quantity(getattr(node, part)) for part in ("value", "tangent", "adjoint")
+            }
+            rows.append(tuple(told[column] for column in columns))
+    return Table(name, "Every node, arguments first.", tuple(columns), tuple(rows))
 
 
 def _uses(name: str, graphs: dict[str, ComputationalGraph]) -> Table:
