@@ -98,6 +98,7 @@ def _halved(x: Any) -> Any:
     return x
 
 
+@pytest.mark.filterwarnings("ignore::diffkit.errors.StepWarning")
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_short_way_gives_what_the_general_way_gives(name: str) -> None:
     f, x = FUNCTIONS[name]
@@ -264,6 +265,7 @@ def test_what_the_tracer_does_not_see_is_refused() -> None:
         dk.gradient(swallows, 2.0)
 
 
+@pytest.mark.filterwarnings("ignore::diffkit.errors.StepWarning")
 def test_a_constant_function_has_gradient_zero() -> None:
     assert dk.gradient(lambda x: x[0] * 0.0 + np.ceil(x[1]) + 4.0, X).tolist() == [0.0] * 3
     assert dk.gradient(lambda x: np.ceil(x), 1.5) == 0.0

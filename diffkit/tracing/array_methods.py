@@ -6,8 +6,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from diffkit.structure import concrete
-
 # What NumPy's own `array ** exponent` computes, to the bit, for these exponents.
 SHORTCUTS: Final[dict[float, np.ufunc]] = {
     2: np.square,
@@ -20,7 +18,8 @@ SHORTCUTS: Final[dict[float, np.ufunc]] = {
 class ArrayMethods:
     """Gives a class that NumPy dispatches on the operators, attributes and methods of `ndarray`.
 
-    The class itself says what `self op= other` does, in `_update(ufunc, other)`.
+    The class itself has `shape`, `dtype` and `size`, and says what `self op= other` does, in
+    `_update(ufunc, other)`.
     """
 
     __slots__ = ()
@@ -169,22 +168,8 @@ class ArrayMethods:
     # ------------------------------------------------------------------ array attributes
 
     @property
-    def shape(self: Any) -> tuple[int, ...]:
-        value = self._node.value
-        return value.shape if hasattr(value, "shape") else np.shape(value)
-
-    @property
-    def dtype(self: Any) -> np.dtype[Any]:
-        value = self._node.value
-        return value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
-
-    @property
     def ndim(self: Any) -> int:
         return len(self.shape)
-
-    @property
-    def size(self: Any) -> int:
-        return int(np.size(concrete(self._node.value)))
 
     @property
     def itemsize(self: Any) -> int:

@@ -34,7 +34,8 @@ def evaluate_batched(graph: Graph, values: Sequence[Any], batches: Leaves) -> Le
     found: dict[int, Any] = {
         node.index: batch for node, batch in zip(graph.inputs, batches, strict=True)
     }
-    with np.errstate(all="ignore"):
+    # Of what underflows the caller may want to hear.
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         for node in _needed(graph):
             flags = [i.index in found for i in node.inputs]
             if node.primitive is None or not any(flags):

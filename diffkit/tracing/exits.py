@@ -44,12 +44,12 @@ def settle(value: Any) -> Any:
     plain, kept = value, False
     while is_traced(plain):
         kept = kept or plain.recorder.kept
-        if plain.node.active:
+        if plain.is_active:
             refuse(
                 "a traced value would leave the graph here, which would lose its derivative; "
                 "use NumPy functions on it instead (np.sin, not math.sin), or a data argument"
             )
-        plain = plain.node.value
+        plain = plain.value
     if kept:
         watch(value, user_location())
     return plain
@@ -94,7 +94,7 @@ class Exits:
     def __float__(self: Any) -> float:
         if self.size != 1:
             raise TypeError("only length-1 arrays can be converted to Python scalars")
-        if self.node.active:
+        if self.is_active:
             refuse(_LISTED if _in_a_numpy_mean() else _TO_FLOAT)
         return float(settle(self))
 
@@ -102,7 +102,7 @@ class Exits:
         refuse("complex() takes a traced value out of the graph; work with real parts")
 
     def __hash__(self: Any) -> int:
-        if self.node.active:
+        if self.is_active:
             refuse(
                 "a traced value was hashed (used as a dict key, in a set, or by lru_cache); "
                 "its derivative would be lost"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -67,11 +66,3 @@ def user_location() -> Location | None:
     """The line of the innermost caller outside diffkit's machinery and NumPy."""
     place = user_place()
     return None if place is None else located(place)
-
-
-def warn_user(message: str, category: type[Warning]) -> None:
-    """Warn at the line of the innermost caller outside diffkit's machinery and NumPy."""
-    level, frame = 1, sys._getframe(0)
-    while frame is not None and is_internal(frame.f_code.co_filename):
-        level, frame = level + 1, frame.f_back  # type: ignore[assignment]
-    warnings.warn(message, category, stacklevel=level)

@@ -76,6 +76,8 @@ def memory_order(value: Any) -> tuple[int, ...]:
 
 def is_data(value: Any) -> bool:
     """Whether a leaf of the data arguments enters the graph as an input."""
+    if type(value) is np.ndarray:
+        return value.dtype.kind in "biuf"
     if is_traced(value):
         return True
     if isinstance(value, (np.ndarray, np.generic)):
@@ -140,14 +142,17 @@ def record_beside(target: Target, point: Point, plain: Output | None) -> Graph:
 
 def is_nested(point: Point) -> bool:
     """Whether a point lies inside another trace, where the plain function cannot be asked."""
-    return any(map(is_traced, point.leaves)) or any(map(_holds_traced, point.data))
+    return any(map(is_traced, point.leaves)) or any(map(holds_traced, point.data))
 
 
-def _holds_traced(value: Any) -> bool:
+def holds_traced(value: Any) -> bool:
+    """Whether anything in a structure is traced."""
+    if type(value) is np.ndarray:
+        return False
     if isinstance(value, dict):
-        return any(map(_holds_traced, value.values()))
+        return any(map(holds_traced, value.values()))
     if isinstance(value, (list, tuple)):
-        return any(map(_holds_traced, value))
+        return any(map(holds_traced, value))
     return is_traced(value)
 
 
@@ -158,29 +163,26 @@ class Run:
         trace: the recording, ended.
         inputs: the nodes of the leaves of x.
         data: the nodes of the numeric leaves of the data.
-        number: the node of what the function returned, where that is one traced value.
     """
 
-    def __init__(self, target: Target, point: Point, nested: bool, *, kept: bool = True) -> None:
+    def __init__(self, target: Target, point: Point, nested: bool) -> None:
         """Run `target` at `point`.
 
         Args:
             target: the function.
             point: where to run it.
             nested: whether that `is_nested`.
-            kept: without it the graph serves at this point alone: it has no guards and no
-                locations.
         """
         self.target, self.point, self.nested = target, point, nested
         self.data: list[Node] = []
-        self.number: Node | None = None
-        with Trace(kept) as self.trace:
+        self._number: Node | None = None
+        with Trace() as self.trace:
             x = [self.trace.input(leaf) for leaf in point.layout.cast(point.leaves)]
             self.inputs = [leaf.node for leaf in x]
             data = tuple([map_leaves(self._entered, item) for item in point.data])
             result = self._called(point.layout.unflatten(x), data)
             if type(result) is Traced and result.recorder is self.trace:
-                self.number, self._output = result.node, None
+                self._number, self._output = result.node, None
             else:
                 output = self._output = target.output(_joined(result))
                 self._outputs = [self._node(leaf) for leaf in output.leaves]
@@ -223,9 +225,9 @@ class Run:
         That catches what no tracer sees: `isinstance(x, np.ndarray)`, `np.isscalar(x)`, writes
         through `np.asarray(x)`, random numbers.
         """
-        if self.number is not None:
-            layout = self.target.output(Traced(self.trace, self.number)).layout
-            graph = self.graph_to([self.number], layout)
+        if self._number is not None:
+            layout = self.target.output(Traced(self.trace, self._number)).layout
+            graph = self.graph_to([self._number], layout)
         else:
             assert self._output is not None
             graph = self.graph_to(self._outputs, self._output.layout)

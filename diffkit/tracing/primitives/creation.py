@@ -6,6 +6,7 @@ An array made here is a traced constant, so that traced values can be written in
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from diffkit.tracing.refusals import refuse
 
 
 def _made(fill: float, a: Any, dtype: Any, order: Any, shape: Any) -> Any:
-    plain = np.asarray(concrete(a))
+    plain = a.stand_in if hasattr(type(a), "stand_in") else np.asarray(concrete(a))
     return a.lift(np.full_like(plain, fill, dtype=dtype, order=order, shape=shape))
 
 
@@ -87,17 +88,17 @@ def _copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = True) -
 
 @defines(np.shape)
 def _shape(a: Any) -> tuple[int, ...]:
-    return np.shape(_plain(a))
+    return a.shape if is_traced(a) else np.shape(a)
 
 
 @defines(np.ndim)
 def _ndim(a: Any) -> int:
-    return np.ndim(_plain(a))
+    return len(_shape(a))
 
 
 @defines(np.size)
 def _size(a: Any, axis: int | None = None) -> int:
-    return int(np.size(_plain(a), axis))
+    return math.prod(_shape(a)) if axis is None else _shape(a)[axis]
 
 
 def _plain(a: Any) -> Any:
@@ -107,7 +108,14 @@ def _plain(a: Any) -> Any:
 
 @defines(np.result_type)
 def _result_type(*arrays_and_dtypes: Any) -> np.dtype[Any]:
-    return np.result_type(*(_plain(a) for a in arrays_and_dtypes))
+    return np.result_type(*map(_kind_of_number, arrays_and_dtypes))
+
+
+def _kind_of_number(a: Any) -> Any:
+    """A stand-in for an argument of np.result_type; a Python number counts for less than arrays."""
+    if not is_traced(a):
+        return a
+    return a.dtype if a.shape else concrete(a)
 
 
 @defines(np.can_cast)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 from numpy.lib.stride_tricks import sliding_window_view
 
 from diffkit.structure import concrete, is_traced
-from diffkit.tracing.graph import Missing, Primitive, as_operand
+from diffkit.tracing.graph import Missing, Primitive, Rule, as_operand
 from diffkit.tracing.primitives.gathering import entries, is_integers, positions
 from diffkit.tracing.primitives.rows import defines, movement, row
 from diffkit.tracing.primitives.shapes import (
@@ -26,8 +26,11 @@ from diffkit.tracing.primitives.shapes import (
 # ---------------------------------------------------------------------- movements with zeros
 
 
-def padded_movement(function: Callable[..., Any]) -> Primitive:
-    """A row for a function that moves the entries of its argument and makes up zeros."""
+def padded_movement(function: Callable[..., Any], pullback: Rule | None = None) -> Primitive:
+    """A row for a function that moves the entries of its argument and makes up zeros.
+
+    Its pullback, unless a faster one is given, follows the positions of the entries.
+    """
     signature = inspect.signature(function)
     first = next(iter(signature.parameters))
 
@@ -41,7 +44,7 @@ def padded_movement(function: Callable[..., Any]) -> Primitive:
     primitive = row(
         function.__name__,
         moved,
-        (lambda g, y, a, **static: scatter_positions(g, moved, a, static),),
+        (pullback or (lambda g, y, a, **static: scatter_positions(g, moved, a, static)),),
         sympy=lambda S, a, **static: objects(S.Integer(0), a, static),
         exact=lambda A, a, **static: objects(A.constant(0), a, static),
         movement=True,
@@ -58,7 +61,32 @@ def padded_movement(function: Callable[..., Any]) -> Primitive:
 for _maker_of_zeros in (np.diag, np.diagflat, np.tril, np.triu):
     padded_movement(_maker_of_zeros)
 diagonal = movement(np.diagonal)
-movement(sliding_window_view)
+
+FEW_PLACES: Final = 32  # of a window; many more are scattered at once
+
+
+def _windows_added(
+    g: Any, y: Any, a: Any, *, window_shape: Any, axis: Any = None, **rest: Any
+) -> Any:
+    """Every window's adjoint where the window was: one slice for each place within it."""
+    shape = np.shape(a)
+    lengths = np.shape(g)[len(shape) :]
+    axes = range(len(shape)) if axis is None else np.atleast_1d(axis)
+    moved = [normalize_axis_index(int(k), len(shape)) for k in axes]
+    if math.prod(lengths) > FEW_PLACES or len(set(moved)) < len(moved):
+        static = {"window_shape": window_shape, "axis": axis}
+        return scatter_positions(g, sliding_window_view, a, static)
+    total: Any = None
+    for offsets in np.ndindex(*lengths):
+        place = [slice(None)] * len(shape)
+        for k, offset, length in zip(moved, offsets, lengths, strict=True):
+            place[k] = slice(offset, offset + shape[k] - length + 1)
+        part = add_at(g[(..., *offsets)], index=tuple(place), shape=shape)
+        total = part if total is None else total + part
+    return total
+
+
+movement(sliding_window_view, _windows_added)
 
 
 @defines(np.linalg.diagonal)

@@ -206,7 +206,10 @@ def _reshaped(a: Any, shape: Any, order: str) -> Any:
 def _ravel(a: Any, order: str = "C") -> Any:
     """As NumPy: a view of an array that is contiguous, a copy of any other."""
     a = as_operand(a)
-    flat, plain = _reshaped(a, (-1,), order), concrete(a)
+    flat = _reshaped(a, (-1,), order)
+    if order == "C" and _is_in_order(a):
+        return flat
+    plain = concrete(a)
     if np.may_share_memory(np.ravel(plain, order), plain):  # type: ignore[call-overload]
         return flat
     return np.copy(flat)
@@ -214,11 +217,18 @@ def _ravel(a: Any, order: str = "C") -> Any:
 
 def copied(a: Any, *, order: Any) -> Any:
     """A copy of a traced array, which for the graph is the same value unless laid out anew."""
+    if order != "F" and _is_in_order(a):
+        return a.twin()
     plain = np.asarray(concrete(a))
     copy = plain.copy(order)
     same = copy.flags.c_contiguous == plain.flags.c_contiguous
     same = same and copy.flags.f_contiguous == plain.flags.f_contiguous
-    return type(a)(a.recorder, a.node) if same else laid_out(a, order=order)
+    return a.twin() if same else laid_out(a, order=order)
+
+
+def _is_in_order(a: Any) -> bool:
+    """Whether it is known, without a look at the value, that an array lies in C order."""
+    return bool(getattr(type(a), "is_in_order", False)) and a.is_in_order
 
 
 laid_out: Primitive = row(
