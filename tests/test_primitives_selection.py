@@ -169,6 +169,7 @@ def test_positions_of_what_holds() -> None:
 # ---------------------------------------------------------------------- steps
 
 
+@pytest.mark.filterwarnings("ignore::diffkit.errors.StepWarning")
 @pytest.mark.filterwarnings("ignore::diffkit.errors.KinkWarning")
 @pytest.mark.parametrize(
     "function",

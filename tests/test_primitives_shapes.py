@@ -158,6 +158,9 @@ SELECTING: dict[str, tuple[Function, Any]] = {
     "unravel_index": (lambda x: x[np.unravel_index(np.argmax(x), x.shape)] * x, B),
     "ix_": (lambda x: x[np.ix_(np.argsort(x[:, 0]), [0, 2])], B),
     "sliding_window_view": (lambda x: sliding_window_view(x, (2, 2)), B),
+    "sliding_window_view, axis": (lambda x: sliding_window_view(x, 2, -1), B),
+    "sliding_window_view, an axis twice": (lambda x: sliding_window_view(x, (2, 2), (1, 1)), B),
+    "sliding_window_view, long": (lambda x: sliding_window_view(x, 40), np.sin(np.arange(43.0))),
 }
 
 ORDERING: dict[str, tuple[Function, Any]] = {

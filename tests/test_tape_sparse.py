@@ -157,6 +157,76 @@ def test_groups_share_no_row(columns: list[list[int]]) -> None:
     assert np.array_equal(matrix(turned), matrix(found).T)
 
 
+# ---------------------------------------------------------------------- symmetric matrices
+
+
+def symmetric_pattern(n: int, pairs: list[tuple[int, int]]) -> Sparsity:
+    i, j = np.array([*pairs, *((b, a) for a, b in pairs), *((k, k) for k in range(n))]).T
+    return Sparsity.of(np.bincount(i * n + j, minlength=n * n).reshape(n, n) > 0)
+
+
+PAIRS = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=24)
+
+
+@given(PAIRS)
+@settings(deadline=None, max_examples=80)
+def test_a_symmetric_matrix_is_read_off_the_sums_of_its_groups(pairs: Any) -> None:
+    found = symmetric_pattern(9, pairs)
+    full = np.where(matrix(found), RNG.normal(size=(9, 9)), 0.0)
+    full = full + full.T
+    groups = found.star_colours()
+    assert sorted(v for group in groups for v in group) == list(range(9))
+    sums = np.stack([full[:, group].sum(axis=1) for group in groups])
+    for i, j in zip(*found.entries(), strict=True):
+        assert any(
+            sums[g, row] == full[i, j]
+            for row, column in ((i, j), (j, i))
+            for g, group in enumerate(groups)
+            if column in group and np.count_nonzero(full[row, group]) <= 1
+        )
+
+
+def arrowhead(x: Any) -> Any:
+    return np.sum(x[0] * x[1:] ** 3) + x[0] ** 4
+
+
+def chain(x: Any) -> Any:
+    return np.sum((x[1:] * x[:-1]) ** 2) + np.sum(x**3)
+
+
+def loop(x: Any) -> Any:
+    return np.sum(np.sin(x * np.roll(x, 1)))
+
+
+def grid(x: Any) -> Any:
+    x = x.reshape(6, 6)
+    return np.sum((x[1:] * x[:-1]) ** 2) + np.sum((x[:, 1:] * x[:, :-1]) ** 2) + np.sum(x**3)
+
+
+@pytest.mark.parametrize(
+    ("f", "size", "by_columns", "products"),
+    [(arrowhead, 30, 30, 2), (chain, 30, 3, 3), (loop, 31, 4, 3), (grid, 36, 7, 5)],
+)
+def test_a_hessian_takes_few_products(f: Any, size: int, by_columns: int, products: int) -> None:
+    """A star's hub needs one product and its rim another; a path of four three in all."""
+    x = RNG.normal(size=size)
+    hessian = dk.hessian(f, x)
+    found = Sparsity.of(hessian != 0)
+    assert len(found.colours()) >= by_columns
+    assert len(found.star_colours()) <= products
+    for backend in (AUTO, dk.Tape(sparsity=hessian != 0)):
+        np.testing.assert_allclose(
+            dk.hessian(f, x, backend=backend), hessian, rtol=1e-13, atol=1e-13
+        )
+
+
+def test_a_hessian_by_stars_is_as_large_as_it_likes() -> None:
+    x = RNG.normal(size=20_000)
+    found = dk.hessian(arrowhead, x, backend=SPARSE)
+    np.testing.assert_allclose(found[[0]].toarray()[0, 1:], 3 * x[1:] ** 2, rtol=1e-13)
+    np.testing.assert_allclose(found.diagonal()[1:], 6 * x[0] * x[1:], rtol=1e-13)
+
+
 # ---------------------------------------------------------------------- points and courses
 
 

@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import diffkit as dk
+from diffkit.backends.tape import bends
 from diffkit.errors import KinkWarning
 
 
@@ -55,6 +58,10 @@ LINEAR_AT: list[tuple[str, Callable[[Any], Any], float, float]] = [
     ("half of two", lambda x: np.sum(np.sort(np.stack([x, 1.0, 2 - x]))[:3]), 1.0, 0.0),
     ("copied sign", lambda x: np.copysign(x, x), 0.0, 1.0),
     ("slope inside", descended, 0.0, 1.0),
+    ("across the cut of the angle", lambda x: np.sin(np.arctan2(x, -1.0)), 0.0, 1.0),
+    ("from below it", lambda x: np.sin(np.arctan2(x, -1.0)), -0.0, 1.0),
+    ("even across it", lambda x: np.cos(np.arctan2(x, -1.0)), 0.0, 0.0),
+    ("the largest against a mask", lambda x: x * (np.max(np.stack([x, 1])) == x) + 1, 3.0, 1.0),
 ]
 BENT_AT: list[tuple[str, Callable[[Any], Any], float, float]] = [
     ("relu", relu, 0.0, 0.5),
@@ -67,6 +74,10 @@ BENT_AT: list[tuple[str, Callable[[Any], Any], float, float]] = [
     ("norm", lambda x: np.linalg.norm(np.stack([x, x])), 0.0, 0.0),
     ("distance", lambda x: np.hypot(x, 2 * x), 0.0, 0.0),
     ("interpolation", lambda x: np.interp(x, [0.0, 1, 2], [0.0, 1, 4]), 1.0, 2.0),
+    ("size by a copied sign", lambda x: np.copysign(x, 1.0), 0.0, 0.0),
+    ("size by a sign of its own", lambda x: np.copysign(1.0, x) * x, 0.0, 0.0),
+    ("relu by a step", lambda x: np.heaviside(x, 0.5) * x, 0.0, 0.5),
+    ("square of an angle at its cut", lambda x: np.arctan2(x, -1.0) ** 2, 0.0, 0.0),
 ]
 JUMPING_AT: list[tuple[str, Callable[[Any], Any], float]] = [
     ("sign", np.sign, 0.0),
@@ -78,6 +89,21 @@ JUMPING_AT: list[tuple[str, Callable[[Any], Any], float]] = [
     ("exception", lambda x: np.where(x == 0, 5.0, x), 0.0),
     ("table", lambda x: np.arange(4.0)[int(x)] + x, 2.0),
     ("place", lambda x: np.searchsorted(np.array([0.0, 1.0]), x) * 2.0 + x, 1.0),
+    ("angle at its cut", lambda x: np.arctan2(x, -1.0), 0.0),
+    ("angle below its cut", lambda x: np.arctan2(x, -2.0), -0.0),
+    ("argument of a number", lambda x: np.angle(-1 + 1j * x), 0.0),
+    ("copied sign", lambda x: np.copysign(2.0, x) + x, 0.0),
+    ("digits", lambda x: np.round(x, 1) + x, 0.25),
+    ("fraction", lambda x: np.modf(x)[0] + x, 1.0),
+]
+BENT_SLOPE_AT: list[tuple[str, Callable[[Any], Any], float, float]] = [
+    ("square of relu", lambda x: relu(x) ** 2, 0.0, 1.0),
+    ("square by a choice", lambda x: np.where(x > 0, x**2, 0.0), 0.0, 1.0),
+    ("square by a branch", lambda x: x * x if x > 0 else 0 * x, 0.0, 1.0),
+    ("signed square", lambda x: x * abs(x), 0.0, 0.0),
+    ("Huber", lambda x: np.where(abs(x) < 1, 0.5 * x * x, abs(x) - 0.5), 1.0, 0.5),
+    ("elu", elu, 0.0, 0.5),
+    ("sorted", lambda x: np.sort(np.stack([x, 0.0]))[1] ** 2, 0.0, 1.0),
 ]
 
 
@@ -114,6 +140,68 @@ def test_where_they_do_not_the_shared_slope_comes_with_a_warning(
 def test_a_jump_is_told(name: str, f: Any, x: float) -> None:
     with pytest.warns(KinkWarning, match="jumps at this point"):
         dk.derivative(f, x)
+
+
+@pytest.mark.parametrize(("name", "f", "x", "mean"), BENT_SLOPE_AT, ids=ids(BENT_SLOPE_AT))
+def test_where_the_slope_bends_the_second_derivative_is_the_mean_of_both_sides(
+    name: str, f: Any, x: float, mean: float
+) -> None:
+    prepared = dk.prepare(f, x + 0.125)
+    for _ in range(3):
+        prepared.hvp(x + 0.125, 1.0)
+    for second in (
+        lambda: dk.hessian(f, x),
+        lambda: dk.hvp(f, x, 1.0),
+        lambda: dk.derivative(f, x, order=2),
+        lambda: prepared.hessian(x),
+        lambda: prepared.hvp(x, 1.0),
+    ):
+        with pytest.warns(KinkWarning, match="the (gradient|derivative) of .* bends"):
+            assert second() == pytest.approx(mean)
+
+
+@pytest.mark.filterwarnings("ignore::diffkit.errors.StepWarning")
+@pytest.mark.parametrize(("name", "f", "x"), JUMPING_AT, ids=ids(JUMPING_AT))
+def test_a_jump_is_told_of_second_derivatives_too(name: str, f: Any, x: float) -> None:
+    for second in (lambda: dk.hessian(f, x), lambda: dk.hvp(f, x, 1.0)):
+        with pytest.warns(KinkWarning, match="jumps at this point"):
+            second()
+    prepared = dk.prepare(f, x + 0.125)
+    for at in (x + 0.125, x + 0.25):
+        prepared.hessian(at), prepared.hvp(at, 1.0)
+    with pytest.warns(KinkWarning, match="jumps at this point"):
+        prepared.hessian(x)
+    with pytest.warns(KinkWarning, match="jumps at this point"):
+        prepared.hvp(x, 1.0)
+
+
+def piecewise(weights: Any, offsets: Any) -> Callable[[Any], Any]:
+    """A function in pieces whose kinks meet at 0."""
+
+    def f(x: Any) -> Any:
+        parts = [
+            *(relu(weights @ x), np.abs(x), np.maximum(x, weights.T @ x)),
+            *(np.max(np.stack([x[0], x[1], 0.0])), np.hypot(x[0], x[2])),
+            np.linalg.norm(x),
+        ]
+        return sum(c * np.sum(part) for c, part in zip(offsets, parts, strict=True))
+
+    return f
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0, -1.0, 0.5]), min_size=6, max_size=6), st.integers(0, 99))
+@settings(deadline=None, max_examples=40)
+def test_the_quick_proof_says_what_looking_at_the_sides_does(offsets: Any, seed: int) -> None:
+    f = piecewise(np.random.default_rng(seed).normal(size=(3, 3)), offsets)
+    with warnings.catch_warnings(record=True) as quick:
+        warnings.simplefilter("always")
+        found = dk.gradient(f, np.zeros(3))
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(record=True) as careful:
+        warnings.simplefilter("always")
+        patch.setattr(bends, "CLEARLY", np.inf)
+        expected = dk.gradient(f, np.zeros(3))
+    np.testing.assert_array_equal(found, expected)
+    assert [str(w.message) for w in quick] == [str(w.message) for w in careful]
 
 
 def test_the_warning_is_one_and_names_the_operation_and_both_lines() -> None:

@@ -11,42 +11,33 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from diffkit.assembly import by_columns, by_rows, derivative_name
 from diffkit.backends.tape import jacobians
 from diffkit.backends.tape.entry import Compiled, compiled
+from diffkit.backends.tape.matrices import Matrices
 from diffkit.backends.tape.once import (
     Tried,
     gradient_at_once,
     number_and_gradient,
 )
+from diffkit.backends.tape.products import Products
 from diffkit.backends.tape.rounding import estimated
-from diffkit.backends.tape.sparsity import (
-    Compression,
-    dense_blocks,
-    general_product,
-    of_blocks,
-    selecting,
-    sparse_blocks,
-    structure,
-)
-from diffkit.backends.tape.ties import Question, tied_nodes
-from diffkit.backends.tape.walk import pull_back
-from diffkit.errors import InvalidInput, NonFiniteDerivative, UnsupportedOperation
+from diffkit.backends.tape.ties import Question
+from diffkit.backends.tape.underflow import pulled_in_range
+from diffkit.errors import InvalidInput, UnsupportedOperation
 from diffkit.interface import Cost, Differentiator, Estimate, Prepared
 from diffkit.sparsity import Sparsity
-from diffkit.structure import Layout, Leaves, flatten, is_traced
-from diffkit.target import Function, Output, Point, Target, warn_of_reservation, with_x_first
+from diffkit.structure import Layout, Leaves, is_traced
+from diffkit.target import Function, Output, Point, Target, warn_of_reservation
 from diffkit.tracing.fixed_indices import fixed_indices
 from diffkit.tracing.graph import Graph, GuardFailed, same_value
 from diffkit.tracing.outside import OutsideState, outside_state
 from diffkit.tracing.recording import DataLayout, describe_data, is_nested, record, record_beside
-from diffkit.tracing.tracer import Trace
+from diffkit.tracing.steps import listed, steps_from
 
 LONGEST: Final = 20_000  # operations; to compile many more takes longer than it saves
 
@@ -96,8 +87,8 @@ class Tape(Differentiator):
         self, f: Function, *arguments: Any, wrt: int | tuple[int, ...] = 0
     ) -> tuple[Any, Any]:
         result: Any = None
-        if wrt == 0 and len(arguments) == 1 and callable(f):
-            result = gradient_at_once(f, arguments[0])
+        if wrt == 0 and arguments and callable(f):
+            result = gradient_at_once(f, arguments[0], arguments[1:])
             if type(result) is tuple:
                 warn_of_reservation(f)
                 return result
@@ -115,6 +106,7 @@ class _Program:
         gradients: how many gradients it has given by the general way.
         compiled: its gradient as one function; None until a second gradient was asked for.
         has_values: whether the recording still holds the values it was made with.
+        products: what it has for Hessian times vector.
     """
 
     graph: Graph
@@ -124,6 +116,7 @@ class _Program:
     gradients: int = 0
     compiled: Compiled | None = None
     has_values: bool = True
+    products: Products = field(default_factory=Products)
 
     def fits(self, layout: Layout, arguments: DataLayout) -> bool:
         return self.layout == layout and self.arguments == arguments and self.outside.holds()
@@ -159,11 +152,14 @@ class _Run:
 
     def pull_back(self, cotangents: Leaves) -> Leaves:
         """The adjoints of the inputs for the given adjoints of the outputs."""
-        with np.errstate(all="ignore"):
-            return pull_back(self.graph, self.values, cotangents)
+        return pulled_in_range(self.graph, self.values, cotangents)
+
+    def push_forward(self) -> Callable[[Leaves], Leaves]:
+        """From tangents of the inputs to those of the outputs."""
+        return jacobians.push_forward(self.graph, self.values)
 
 
-class TapePrepared(Prepared):
+class TapePrepared(Matrices):
     """A function recorded by the tape. It keeps its recordings and checks their guards.
 
     Several threads may use it at once. It can be pickled if its function can; the recordings
@@ -177,9 +173,6 @@ class TapePrepared(Prepared):
     def __init__(self, differentiator: Tape, target: Target) -> None:
         super().__init__(differentiator, target)
         self._programs: list[_Program] = []
-        self._gradient_prepared: Prepared | None = None
-        self._slope_prepared: Prepared | None = None
-        self._compression: tuple[Graph, list[Any], Compression] | None = None
         self._keeping = threading.Lock()
 
     def __reduce__(self) -> Any:
@@ -217,18 +210,25 @@ class TapePrepared(Prepared):
                 return result
         return super().value_and_gradient(*arguments)
 
-    def source(self) -> str:
+    def source(self, of: str = "gradient") -> str:
         """Return the source of the compiled gradient used last, with the lines of `f` it is for.
 
+        Args:
+            of: "gradient", or "hvp" for the product of the Hessian with a vector.
+
         Raises:
+            InvalidInput: `of` is neither.
             UnsupportedOperation: there is none yet: it is compiled when a gradient is asked for
                 a second time, unless the function takes very many operations.
         """
+        if of not in ("gradient", "hvp"):
+            raise InvalidInput(f"of={of!r} must be 'gradient' or 'hvp', which are compiled")
         for program in reversed(self._programs):
-            if program.compiled is not None:
-                return program.compiled.source
+            found = program.compiled if of == "gradient" else program.products.compiled
+            if found is not None:
+                return found.source
         raise UnsupportedOperation(
-            f"no gradient of {self.target.name} has been compiled yet; it is when it is asked for "
+            f"no {of} of {self.target.name} has been compiled yet; it is when it is asked for "
             f"a second time, if it takes at most {LONGEST} operations"
         )
 
@@ -260,6 +260,12 @@ class TapePrepared(Prepared):
             others = [other for other in self._programs if other is not program]
             self._programs = [*others, program][-self.differentiator.programs :]
 
+    def _steps(self, point: Point, output: Output, leaf: int) -> str:
+        steps = steps_from(self.run(point).graph, leaf)
+        if steps is None and not self.derived:  # other courses have other values
+            return super()._steps(point, output, leaf)
+        return listed(steps or [])
+
     def _estimate(self, point: Point) -> Estimate:
         value = self._public_derivative(point)
         return estimated(fixed_indices(record(self.target, point)), value)
@@ -283,128 +289,7 @@ class TapePrepared(Prepared):
 
     def _jvp(self, point: Point, tangents: Leaves) -> tuple[Output, Leaves]:
         run = self.run(point)
-        return run.output, self._answer(run, point, lambda at: _push_forward(at)(tangents), True)
-
-    def _jacobian(self, point: Point) -> tuple[Output, list[Leaves]]:
-        if self.differentiator.sparsity is not None and not is_nested(point):
-            output, pattern, entries = self._compressed(point)
-            return output, dense_blocks(pattern, entries, output.layout, point.layout)
-        run = self.run(point)
-        return run.output, self._blocks(run, point)
-
-    def _blocks(self, run: _Run, point: Point) -> list[Leaves]:
-        output, x = run.output, point.layout
-
-        def blocks(at: _Run) -> Leaves:
-            together = jacobians.blocks(at.graph, at.values)
-            if together is not None:
-                return list(chain(*together))
-            if output.layout.size <= x.size:
-                return list(chain(*by_rows(output, x, at.pull_back)))
-            return list(chain(*by_columns(output, x, _push_forward(at))))
-
-        found = self._answer(run, point, blocks, True)
-        width = len(x.leaves)
-        return [found[i : i + width] for i in range(0, len(found), width)]
-
-    def _compressed(self, point: Point) -> tuple[Output, Sparsity, Any]:
-        """The value, and the pattern and entries of a sparse Jacobian."""
-        run = self.run(point)
-        if tied_nodes(run.graph, run.values):  # beside the tie other entries may count
-            found = of_blocks(self._blocks(run, point), run.output.layout, point.layout)
-            return run.output, *found
-        compression = self._compression_of(run)
-        entries = compression.entries(run.graph, run.values)
-        if self.differentiator.sparsity != "auto":
-            compression.require_complete(entries, general_product(run.graph, run.values))
-        return run.output, compression.pattern, entries
-
-    def _compression_of(self, run: _Run) -> Compression:
-        graph, given = run.graph, self.differentiator.sparsity
-        if not isinstance(given, str):
-            given.require_shape(graph.output_layout, graph.layout)
-            return Compression.of(given)
-        integers, known = selecting(graph, run.values), self._compression
-        same = known is not None and known[0] is graph
-        if known is None or not same or not all(map(same_value, known[1], integers)):
-            found = Compression.of(structure(graph, run.values))
-            self._compression = known = (graph, integers, found)
-        return known[2]
-
-    def jacobian(self, *arguments: Any) -> Any:
-        """Return the Jacobian, with `sparse` as matrices of scipy.sparse."""
-        if not self.differentiator.sparse:
-            return super().jacobian(*arguments)
-        return self._sparse(self._point(arguments), 1)
-
-    def hessian(self, *arguments: Any) -> Any:
-        """Return the Hessian, with `sparse` as matrices of scipy.sparse."""
-        if not self.differentiator.sparse:
-            return super().hessian(*arguments)
-        point = self._point(arguments)
-        self._require_scalar(self._value(point))
-        gradient = self._gradient_function(point)
-        assert isinstance(gradient, TapePrepared)
-        return gradient._sparse(point, 2)
-
-    def _sparse(self, point: Point, order: int) -> Any:
-        output, pattern, entries = self._compressed(point)
-        x = point.layout
-        rows, columns = output.layout.entry_names(), x.entry_names()
-        wrong = ~np.isfinite(entries)
-        bad = [
-            derivative_name(rows[i], columns[j], order)
-            for i, j in zip(*(part[wrong] for part in pattern.entries()), strict=True)
-        ]
-        found = sparse_blocks(pattern, entries, output.layout, x)
-        nested = output.layout.unflatten([x.unflatten(row) for row in found])
-        return self._finite(output, nested, bad)
-
-    def _hvp(self, point: Point, tangents: Leaves) -> tuple[Output, Leaves]:
-        if isinstance(self, _TapeOnce) or is_nested(point) or any(map(is_traced, tangents)):
-            # The Hessian is symmetric, so one pullback of the gradient gives its product.
-            _, product = self._gradient_function(point)._vjp(point, lambda _: tangents)
-            return self._value(point), product
-        # The gradient of the slope along the tangent, which can be compiled.
-        if self._slope_prepared is None:
-            slope = Target(self._slope())
-            self._slope_prepared = self._bind(
-                slope, Point(point.layout, point.leaves, (tangents, *point.data))
-            )
-        output = self.target.evaluate(point.layout, point.leaves, point.data)
-        try:
-            _, product = self._slope_prepared.value_and_gradient(point.x, tangents, *point.data)
-        except NonFiniteDerivative as refusal:
-            product = refusal.value
-        return output, point.layout.flatten(product)
-
-    def _slope(self) -> Function:
-        """The slope of the function along a tangent, as a function of `x`, tangent and data."""
-        function = with_x_first(self.target)
-
-        def slope(x: Any, tangents: Leaves, *data: Any) -> Any:
-            prepared = self.differentiator.once(function, x, *data)
-            prepared.quiet = True
-            _, gradient = flatten(prepared.gradient(x, *data))
-            return sum(np.sum(g * t) for g, t in zip(gradient, tangents, strict=True))
-
-        slope.__qualname__ = f"the gradient of {self.target.name}"
-        vars(slope)["__wrapped__"] = self.target.f
-        return slope
-
-    def _gradient_function(self, point: Point) -> Prepared:
-        if self._gradient_prepared is None:
-            function = with_x_first(self.target)
-
-            def gradient(x: Any, *data: Any) -> Any:
-                prepared = self.differentiator.once(function, x, *data)
-                prepared.quiet = True
-                return prepared.gradient(x, *data)
-
-            gradient.__qualname__ = f"the gradient of {self.target.name}"
-            vars(gradient)["__wrapped__"] = self.target.f
-            self._gradient_prepared = self._bind(Target(gradient), point)
-        return self._gradient_prepared
+        return run.output, self._answer(run, point, lambda at: at.push_forward()(tangents), True)
 
     def _bind(self, target: Target, point: Point) -> Prepared:
         return _about_derivative(super()._bind(target, point))
@@ -471,26 +356,3 @@ def _same_point(a: Any, b: Any) -> bool:
     if is_traced(a) or is_traced(b):
         return is_traced(a) and is_traced(b) and a.node is b.node
     return same_value(a, b)
-
-
-def _push_forward(run: _Run) -> Callable[[Leaves], Leaves]:
-    """The forward product: the pullback is linear in the cotangent, so transpose it."""
-    layout = run.output.layout
-    with Trace() as running:
-        # Ones, because zeros would pass for cotangents that nothing flows back from.
-        ones = [np.ones(leaf.shape, leaf.dtype) for leaf in layout.leaves]
-        weights = [running.input(one) for one in layout.cast(ones)]
-        nodes = [weight.node for weight in weights]
-        pulled = run.pull_back(weights)
-        outputs = [
-            leaf.node if is_traced(leaf) and leaf.recorder is running else running.constant(leaf)
-            for leaf in pulled
-        ]
-    transposed = Graph(running.nodes, nodes, [], layout, outputs, run.graph.layout, running.guards)
-    values = [node.value for node in transposed.nodes]
-
-    def push(tangents: Leaves) -> Leaves:
-        with np.errstate(all="ignore"):
-            return pull_back(transposed, values, tangents)
-
-    return push

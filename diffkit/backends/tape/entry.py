@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -22,12 +22,16 @@ from diffkit.backends.tape.assembly import assembled
 from diffkit.backends.tape.batching import batched
 from diffkit.backends.tape.dots import with_dots
 from diffkit.backends.tape.emit import Emitter
-from diffkit.backends.tape.plan import Plan, gradient_plan
+from diffkit.backends.tape.plan import Plan, Step, gradient_plan
 from diffkit.backends.tape.simplify import simplified
 from diffkit.backends.tape.sums import regrouped
+from diffkit.backends.tape.underflow import TINY, Underflow, any_tiny
 from diffkit.structure import Leaf, is_traced
 from diffkit.tracing.generated import Lines
 from diffkit.tracing.graph import Graph
+
+GROWING: Final = frozenset(("exp", "exp2", "expm1", "sinh", "cosh", "power", "divide", "ratio"))
+"""What makes numbers so large or small that an adjoint may underflow and yet count."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +48,26 @@ class Compiled:
     source: str
 
 
-def compiled(graph: Graph, data: tuple[Any, ...]) -> Compiled | None:
+def compiled(
+    graph: Graph,
+    data: tuple[Any, ...],
+    planned: Callable[[Graph], Plan] = gradient_plan,
+    along: tuple[str, ...] = (),
+) -> Compiled | None:
     """Generate and compile value and gradient of a recording, for data laid out like `data`.
 
     None where the general way is needed: the value is not one floating-point number, or the
     recording lies inside another one.
+
+    Args:
+        graph: the recording.
+        data: what is given beside `x`.
+        planned: makes the plan of what is wanted, the gradient or something in its place.
+        along: the names of directions, laid out like `x`, that the plan takes next to it. The
+            program then takes the tuple of `x` and these in the place of `x`.
     """
     with _without_collection():
-        return _compiled(graph, data)
+        return _compiled(graph, data, planned, ("x", *along))
 
 
 @contextmanager
@@ -66,11 +82,16 @@ def _without_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _compiled(graph: Graph, data: tuple[Any, ...]) -> Compiled | None:
+def _compiled(
+    graph: Graph,
+    data: tuple[Any, ...],
+    planned: Callable[[Graph], Plan],
+    arguments: tuple[str, ...],
+) -> Compiled | None:
     leaves = (*graph.output_layout.leaves, *graph.layout.leaves)
     if any(is_traced(node.value) for node in graph.nodes) or not graph.output_layout.is_scalar:
         return None
-    plan = simplified(gradient_plan(graph))
+    plan = simplified(planned(graph))
     better = batched(regrouped(plan))
     plan = with_dots(plan if better is plan else simplified(better))
     examples = [plan.steps[position].value for position in plan.outputs]
@@ -78,24 +99,34 @@ def _compiled(graph: Graph, data: tuple[Any, ...]) -> Compiled | None:
         return None
     emitter = Emitter(plan)
     lines = Lines()
+    underflow = Underflow()
+    lines.names["underflow"], lines.names["any_tiny"] = underflow, any_tiny
     number = "float" if emitter.doubles else "float64"
     targets = iter([f"v{position}" for position in plan.inputs])
-    leaves_in = [
-        (leaf, node.value, next(targets))
-        for leaf, node in zip(graph.layout.leaves, graph.inputs, strict=True)
-    ]
-    lines.take_apart("x", graph.layout.nesting, iter(leaves_in), number)
+    if len(arguments) > 1:
+        lines.add(f"{', '.join(arguments)} = x")
+    for argument in arguments:
+        leaves_in = [
+            (leaf, node.value, next(targets))
+            for leaf, node in zip(graph.layout.leaves, graph.inputs, strict=True)
+        ]
+        lines.take_apart(argument, graph.layout.nesting, iter(leaves_in), number)
     lines.take_data("data", data, targets)
     body = emitter.body()
+    watches = emitter.doubles and any(_grows(step, plan) for step in plan.steps)
+    if watches:  # in the function itself much underflows that is small in truth
+        backwards = (k for k, line in enumerate(body) if "# adjoint of" in line)
+        body.insert(next(backwards, 0), "underflow.any = False")
     value, *gradient = map(_as_leaf, emitter.results(), examples, leaves)
-    watched = [*plan.inputs[: len(graph.layout.leaves)], *plan.outputs]
+    watched = [*plan.inputs[: len(arguments) * len(graph.layout.leaves)], *plan.outputs]
     ending = [
         *_finite(plan, [*watched, *sorted(plan.finite)]),
+        *(_in_range(plan) if watches else ()),
         f"return {value}, {lines.put_together(graph.layout.nesting, iter(gradient))}",
     ]
     names = {**lines.names, **emitter.names}
     program, source = assembled(lines.lines, body, ending, names)
-    return Compiled(_serialised(program), "\n".join([source, *_legend(emitter)]))
+    return Compiled(_serialised(program, underflow), "\n".join([source, *_legend(emitter)]))
 
 
 def _legend(emitter: Emitter) -> list[str]:
@@ -112,13 +143,38 @@ def _as_leaf(result: str, example: Any, leaf: Leaf) -> str:
     return result if isinstance(example, np.ndarray) else f"asarray({result})"
 
 
-def _serialised(program: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _grows(step: Step, plan: Plan) -> bool:
+    """Whether the function itself takes an operation that can make numbers of any size."""
+    if step.primitive is None or step.primitive.name not in GROWING:
+        return False
+    own = step.origin is None or not step.origin.adjoint
+    return own and not plan.steps[step.inputs[-1]].constant
+
+
+def _in_range(plan: Plan) -> list[str]:
+    """Lines that end the program where entries of the derivative may have underflowed.
+
+    Of arrays the processor has reported it; Python's numbers do not.
+    """
+    leaves = [(f"v{i}", plan.steps[i]) for i in plan.outputs[1:] if not plan.steps[i].constant]
+    arrays = [name for name, step in leaves if isinstance(step.value, np.ndarray)]
+    numbers = [name for name, step in leaves if not isinstance(step.value, np.ndarray)]
+    lines = [f"if -{TINY!r} < {name} < {TINY!r}: return None" for name in numbers]
+    if arrays:
+        lines.append(f"if underflow.any and any_tiny({', '.join(arrays)}): return None")
+    return lines
+
+
+def _serialised(
+    program: Callable[[Any, Any], Any], underflow: Underflow
+) -> Callable[[Any, Any], Any]:
     """The program for one thread at a time, since its buffers are its own; others decline."""
     lock = threading.Lock()
     acquire, release = lock.acquire, lock.release
     # Its own context, which costs a tenth of np.errstate to enter.
     quietly = Context()
-    quietly.run(np.seterr, all="ignore")
+    quietly.run(np.seterr, all="ignore", under="call")
+    quietly.run(np.seterrcall, underflow)
     enter = quietly.run
 
     def run(x: Any, data: Any) -> Any:

@@ -2,24 +2,30 @@
 
 The pullback of a recording is itself recorded once, and evaluated for a batch of cotangents, one
 per entry of the output. The transpose of that recording takes tangents, one per entry of `x`:
-fewer where the Jacobian is tall. Large batches run in parts, so that memory stays bounded.
+fewer where the Jacobian is tall. Large batches run in parts, so that their values stay in the
+processor's cache and memory stays bounded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
+from diffkit.backends.tape.underflow import kept_in_range, pulled_in_range
 from diffkit.backends.tape.walk import pull_back, walk
-from diffkit.structure import Layout, Leaves, is_traced
+from diffkit.structure import Layout, Leaves, concrete, is_traced
 from diffkit.tracing.batching import evaluate_batched
 from diffkit.tracing.graph import Graph, Node
 from diffkit.tracing.tracer import Trace
 
-LARGEST: Final = 2**22  # entries of one value of a batch, beyond which it runs in parts
+FITTING: Final = 2**14  # entries of one value of a batch that stay near the processor
+LARGEST: Final = 2**22  # entries of one value of a batch, beyond which memory counts
+TOGETHER: Final = 2  # units in a part, if memory allows, that fit or not
+MANY: Final = 32  # units, from which on a batch costs less than a compiled product for each
 FEWEST: Final = 6  # units, below which a batch costs more than it saves
 
 
@@ -54,10 +60,25 @@ class Linear:
             size: how many there are.
             batch: the elements from one number to another, as leaves with a leading axis.
         """
-        widest = max((np.size(value) for value in self.values), default=1)
-        step = max(1, min(size, LARGEST // max(widest, 1)))
+        widest = max(largest_value(self.graph), 1)
+        step = min(size, max(FITTING // widest, min(TOGETHER, LARGEST // widest), 1))
         for start in range(0, size, step):
-            yield evaluate_batched(self.graph, self.values, batch(start, min(start + step, size)))
+            part = batch(start, min(start + step, size))
+            yield kept_in_range(partial(self._of_scaled, part))
+
+    def _of_scaled(self, batch: Leaves, factor: float) -> Leaves:
+        scaled = batch if factor == 1.0 else [factor * leaf for leaf in batch]
+        return evaluate_batched(self.graph, self.values, scaled)
+
+
+def largest_value(graph: Graph) -> int:
+    """The entries of the largest value of which there is one for each element of a batch."""
+    return max((np.size(concrete(node.value)) for node in graph.nodes if node.depends), default=1)
+
+
+def are_many(graph: Graph, batch: Leaves) -> bool:
+    """Whether a batch costs less than as many calls of a compiled program."""
+    return len(batch[0]) >= MANY and largest_value(graph) * MANY <= FITTING
 
 
 def pullback(graph: Graph, values: list[Any]) -> Linear:
@@ -82,6 +103,12 @@ def _recorded(source: Layout, result: Layout, apply: Callable[[Leaves], Leaves])
         outputs = [node_of(leaf) for leaf in found]
     graph = Graph(running.nodes, nodes, [], source, outputs, result, running.guards)
     return Linear(graph, [node.value for node in graph.nodes], source, result)
+
+
+def push_forward(graph: Graph, values: list[Any]) -> Callable[[Leaves], Leaves]:
+    """The forward product: the pullback is linear in the cotangent, so transpose it."""
+    pull = pullback(graph, values)
+    return lambda tangents: pulled_in_range(pull.graph, pull.values, tangents)
 
 
 def blocks(graph: Graph, values: list[Any]) -> list[Leaves] | None:
@@ -114,6 +141,27 @@ def blocks(graph: Graph, values: list[Any]) -> list[Leaves] | None:
     return found
 
 
+def images(graph: Graph, values: list[Any], batch: Leaves, *, forward: bool) -> Leaves | None:
+    """The products of the Jacobian with several directions, batched along a leading axis.
+
+    None where it is better, or needed, to take them one by one, as for `blocks`.
+
+    Args:
+        graph: a recording.
+        values: of its nodes.
+        batch: tangents, or cotangents.
+        forward: whether they are tangents.
+    """
+    count = len(batch[0])
+    if count < FEWEST or any(map(is_traced, (*values, *batch))):
+        return None
+    linear = pullback(graph, values)
+    if forward:
+        linear = linear.transposed()
+    found = _all_images(linear, count, lambda start, stop: [leaf[start:stop] for leaf in batch])
+    return found if all(np.all(np.isfinite(leaf)) for leaf in found) else None
+
+
 def _beside(images: Leaves, layout: Layout) -> Iterator[tuple[Any, Any]]:
     return zip(images, layout.leaves, strict=True)
 
@@ -129,7 +177,11 @@ def _parts(layout: Layout) -> Iterator[tuple[Any, slice]]:
 def _of_all_units(linear: Linear) -> Leaves:
     """The images of the unit vectors, along a leading axis."""
     source = linear.source
-    parts = list(linear.of_batch(source.size, lambda start, stop: units(source, start, stop)))
+    return _all_images(linear, source.size, lambda start, stop: units(source, start, stop))
+
+
+def _all_images(linear: Linear, size: int, batch: Callable[[int, int], Leaves]) -> Leaves:
+    parts = list(linear.of_batch(size, batch))
     return [np.concatenate(leaves) for leaves in zip(*parts, strict=True)]
 
 

@@ -11,6 +11,8 @@ from diffkit.tracing.primitives.shapes import is_basic
 
 WRITES_ANYWHERE = frozenset(("matmul", "sech"))
 """Rows other than ufuncs of one result whose value can be written into any array."""
+NEVER_A_VIEW = frozenset(("roll",))
+"""Movements that have memory of their own; any other may share that of its argument."""
 
 
 class Lives:
@@ -109,9 +111,10 @@ class Lives:
             elif position in self.additions:
                 owner = owners[self.additions[position][0]]
             elif step.primitive is not None and isinstance(step.value, np.ndarray):
+                views = step.primitive.movement and step.primitive.name not in NEVER_A_VIEW
                 for i in step.inputs:
                     source = self.plan.steps[i].value
-                    shared = step.primitive.movement or (
+                    shared = views or (
                         isinstance(source, np.ndarray) and np.may_share_memory(step.value, source)
                     )
                     if shared and isinstance(source, np.ndarray):

@@ -1,7 +1,10 @@
 """The short ways to one gradient of a function that returns one number of double precision.
 
-Nothing of the recording is kept. Where anything is out of the ordinary the general way is taken,
-which knows every case, every warning and every refusal.
+The function is recorded at every call, and nothing of the recording is kept but what it did, step
+by step. When it has done the same a few times, that is compiled (`known`); from then on a recording
+that finds every step as expected computes nothing itself, and the program does it all. Where
+anything is out of the ordinary the general way is taken, which knows every case, every warning and
+every refusal.
 """
 
 from __future__ import annotations
@@ -16,13 +19,23 @@ import numpy as np
 
 from diffkit.assembly import assembled
 from diffkit.backends.tape.kinks import KINKS, some_tie
+from diffkit.backends.tape.known import KNOWN, Course, Courses, Recording
 from diffkit.backends.tape.ties import may_tie
+from diffkit.backends.tape.underflow import Underflow, any_tiny
 from diffkit.backends.tape.walk import all_adjoints
-from diffkit.structure import all_finite, concrete, is_traced
+from diffkit.structure import (
+    Layout,
+    all_finite,
+    concrete,
+    flatten,
+    is_traced,
+    map_leaves,
+)
 from diffkit.target import Function, Point, Target
 from diffkit.tracing.graph import Node, Primitive
 from diffkit.tracing.primitives import PRIMITIVES
-from diffkit.tracing.recording import Run
+from diffkit.tracing.recording import holds_traced, is_data
+from diffkit.tracing.scripts import Script
 from diffkit.tracing.tracer import Trace, Traced
 
 _FLOAT64: Final = np.dtype(np.float64)
@@ -35,38 +48,42 @@ class Tried:
     plain: Any
 
 
-def gradient_at_once(f: Function, x: Any) -> tuple[Any, Any] | Tried | None:
-    """The value of a function of one number or array of double precision, and its gradient."""
-    kind = type(x)
-    if kind is float or kind is np.float64:
-        return _of_bare_leaf(f, np.float64(x), np.float64(x)) if math.isfinite(x) else None
-    if kind is np.ndarray and x.dtype is _FLOAT64 and all_finite(x):
-        return _of_bare_leaf(f, x.copy(order="K"), x.copy(order="K"))
-    return _of_traced_leaf(f, x) if kind is Traced and x.dtype is _FLOAT64 else None
+def gradient_at_once(f: Function, x: Any, data: tuple[Any, ...]) -> Any:
+    """The value of a function and its gradient by `x`, or else what is known, for the general way.
+
+    Raises:
+        InvalidInput: `x` is not made of numbers.
+    """
+    if type(x) is Traced:
+        return _of_traced_leaf(f, x) if x.dtype is _FLOAT64 and not data else None
+    target = Target(f)
+    if (type(x) is float or type(x) is np.float64) and math.isfinite(x) and not data:
+        x = np.float64(x)  # the argument of many a tiny function
+        point = Point(_layout_of_number(), [x], data)
+        plain = f(x)
+    else:
+        layout, leaves = flatten(x)
+        point = Point(layout, leaves, data)
+        if not _is_plain(point):
+            return None
+        plain = target.call_plain(point)
+    found = number_and_gradient(target, point, plain)
+    return Tried(plain) if found is None else found
 
 
-def _of_bare_leaf(f: Function, x: Any, copy: Any) -> tuple[Any, Any] | Tried:
-    plain = f(copy)
-    if not _is_usual(plain):
-        return Tried(plain)
-    with np.errstate(all="ignore"):  # once for all: it costs as much as several operations
-        with Trace(kept=False) as trace:
-            traced = trace.input(x)
-            try:
-                result = f(traced)
-            except Exception:  # which the general way will explain
-                return Tried(plain)
-        if type(result) is not Traced or result.recorder is not trace:
-            return Tried(plain)
-        adjoints = _adjoints(trace, result.node, plain)
-        if adjoints is None:
-            return Tried(plain)
-    gradient = adjoints[0]
-    if gradient is None:
-        gradient = np.zeros_like(x)[()]
-    elif type(x) is np.ndarray:
-        gradient = gradient.copy(order="K")
-    return (plain, gradient) if all_finite(gradient) else Tried(plain)
+@cache
+def _layout_of_number() -> Layout:
+    return flatten(0.0)[0]
+
+
+def _is_plain(point: Point) -> bool:
+    """Whether a point is finite and lies in no other trace."""
+    for leaf in point.leaves:
+        if type(leaf) is not np.ndarray:
+            return False
+        if not (all_finite(leaf) if leaf.shape else math.isfinite(leaf)):
+            return False
+    return not point.data or not any(map(holds_traced, point.data))
 
 
 def _of_traced_leaf(f: Function, x: Traced) -> tuple[Any, Any] | None:
@@ -110,17 +127,100 @@ def number_and_gradient(target: Target, point: Point, plain: Any) -> tuple[Any, 
     """
     if not _is_usual(plain):
         return None
-    with np.errstate(all="ignore"):
-        run = Run(target, point, False, kept=False)
-        adjoints = None if run.number is None else _adjoints(run.trace, run.number, plain)
-        if adjoints is None:
+    courses = KNOWN.courses(target.f, point.layout)
+    course = courses.expected()
+    with np.errstate(all="ignore"):  # once for all: it costs as much as several operations
+        if course is None:
+            return _afresh(_recorded(target, point, None), point.layout, plain, courses, None)
+        recording = _recorded(target, point, course.script)
+        followed = recording is not None and recording.follows(course.script)
+        if recording is not None and followed:
+            given = recording.trace.values_given(course.script.given)
+            gradient = course.gradient(point.layout, given, plain)
+            if gradient is not None:
+                return plain, gradient
+        if recording is None or not recording.is_computed():
+            recording = _recorded(target, point, None)
+        return _afresh(recording, point.layout, plain, courses, course if followed else None)
+
+
+def _afresh(
+    recording: Recording | None,
+    layout: Layout,
+    plain: Any,
+    courses: Courses,
+    declined: Course | None,
+) -> tuple[Any, Any] | None:
+    """Value and gradient of a recording, whatever it is; None where the general way is needed.
+
+    Args:
+        recording: what the function did.
+        layout: of the point.
+        plain: what the plain function gave.
+        courses: those that it is known to take.
+        declined: the one whose program is known not to serve here.
+    """
+    if recording is None:
+        return None
+    course = courses.taken(recording)
+    if course is not None and course is not declined:
+        nodes = recording.trace.nodes
+        given = [nodes[place].value for place in course.script.given]
+        gradient = course.gradient(layout, given, plain)
+        if gradient is not None:
+            return plain, gradient
+    found = _by_walk(recording, layout, plain)
+    if found is not None and course is not None:
+        course.count(recording, layout)
+    return found
+
+
+def _recorded(target: Target, point: Point, script: Script | None) -> Recording | None:
+    """What the function does with traced values; None where the general way will explain more."""
+    data = point.data
+    with Trace(False, script) as trace:
+        x = [trace.input(leaf) for leaf in point.layout.cast(point.leaves)]
+        if data:
+            data = tuple([_entered(trace, item) for item in data])
+        try:
+            result = target.call(point.layout.unflatten(x), data)
+        except Exception:
             return None
+    if type(result) is not Traced or trace.refusal is not None or result.recorder is not trace:
+        return None
+    return Recording(trace, result, len(x))
+
+
+def _entered(trace: Trace, item: Any) -> Any:
+    """A data argument, traced where it is made of numbers."""
+    if type(item) is np.ndarray:
+        return trace.data(item) if is_data(item) else item
+    return map_leaves(lambda value: trace.data(value) if is_data(value) else value, item)
+
+
+def _by_walk(recording: Recording, layout: Layout, plain: Any) -> tuple[Any, Any] | None:
+    """Value and gradient by the reverse walk; None where there is anything to look into."""
+    underflow = Underflow()
+    with np.errstate(under="call", call=underflow):
+        adjoints = _adjoints(recording.trace, recording.result.node, plain)
+    if adjoints is None or _in_steps(recording, adjoints):
+        return None
     leaves = [
         np.zeros(leaf.shape) if (adjoint := adjoints[node.index]) is None else adjoint
-        for node, leaf in zip(run.inputs, point.layout.leaves, strict=True)
+        for node, leaf in zip(recording.inputs, layout.leaves, strict=True)
     ]
-    gradient, bad = assembled(leaves, point.layout)
+    if underflow.any and any_tiny(*leaves):
+        return None
+    gradient, bad = assembled(leaves, layout)
     return None if bad else (plain, gradient)
+
+
+def _in_steps(recording: Recording, adjoints: list[Any]) -> bool:
+    """Whether a leaf has a part in the recording through which no derivative flows."""
+    without = {node.index for node in recording.inputs if adjoints[node.index] is None}
+    return bool(without) and any(
+        source.index in without for node in recording.trace.nodes for source in node.inputs
+    )
 
 
 def _is_usual(plain: Any) -> bool:

@@ -150,29 +150,38 @@ def gradient_plan(graph: Graph) -> Plan:
     follows: dict[int, int] = {}
     choices: dict[int, int] = {}
     pulled: list[tuple[int, Node]] = []
-    running = _Again()
+    running = Again()
     with running, np.errstate(all="ignore"):
         leaves = [running.input(node.value) for node in graph.inputs]
         data = [running.data(node.value) for node in graph.data]
         values = running.values_of(graph, [*leaves, *data])
         seed = [np.ones((), leaf.dtype)[()] for leaf in graph.output_layout.leaves]
         # Where an adjoint is not finite the program declines; no place need be told apart.
-        nodes = _observed(graph.nodes, running, pulled, follows, choices)
+        nodes = observed(graph.nodes, running, pulled, follows, choices)
         adjoints = walk(replace(graph, nodes=nodes), values, seed, None)
         ties = {
             outcome.node.index: choices.get(node.index)
-            for node, outcome in _outcomes(graph, values)
+            for node, outcome in outcomes(graph, values)
             if is_traced(outcome) and outcome.recorder is running
         }
 
-        def node_of(value: Any) -> Node:
-            mine = is_traced(value) and value.recorder is running
-            return value.node if mine else running.constant(value)
+        outputs = [running.node_of(values[node.index]) for node in graph.outputs]
+        outputs += [running.node_of(adjoint) for adjoint in adjoints]
+    origins = origins_of(graph, values, pulled, len(running.nodes))
+    given = [traced.node for traced in (*leaves, *data)]
+    return plan_of(running, given, outputs, origins, follows, ties)
 
-        outputs = [node_of(values[node.index]) for node in graph.outputs]
-        outputs += [node_of(adjoint) for adjoint in adjoints]
-    origins = _origins(graph, values, pulled, len(running.nodes))
-    inputs = [traced.node.index for traced in (*leaves, *data)]
+
+def plan_of(
+    running: Again,
+    given: list[Node],
+    outputs: list[Node],
+    origins: list[Origin | None],
+    follows: dict[int, int],
+    ties: dict[int, int | None],
+) -> Plan:
+    """The plan of what has been recorded, given what goes in and what is to come out."""
+    inputs = [node.index for node in given]
     varying = set(inputs)
     steps = [
         Step(
@@ -193,7 +202,7 @@ def gradient_plan(graph: Graph) -> Plan:
     )
 
 
-def _outcomes(graph: Graph, values: list[Any]) -> Iterator[tuple[Node, Any]]:
+def outcomes(graph: Graph, values: list[Any]) -> Iterator[tuple[Node, Any]]:
     """For each node that can be tied, whether it is."""
     for node in graph.nodes:
         if node.primitive is not None and may_tie(node):
@@ -202,7 +211,7 @@ def _outcomes(graph: Graph, values: list[Any]) -> Iterator[tuple[Node, Any]]:
             yield node, np.any(tied)
 
 
-def _origins(
+def origins_of(
     graph: Graph, values: list[Any], pulled: list[tuple[int, Node]], length: int
 ) -> list[Origin | None]:
     """Where each recorded node comes from: forward from a line, then from the adjoints of one."""
@@ -225,7 +234,7 @@ def _origins(
     return origins
 
 
-def _observed(
+def observed(
     nodes: list[Node],
     running: Trace,
     pulled: list[tuple[int, Node]],
@@ -239,7 +248,7 @@ def _observed(
     it passes on is made of.
     """
 
-    def observed(node: Node) -> Node:
+    def noting(node: Node) -> Node:
         primitive = node.primitive
         if primitive is None:
             return node
@@ -254,7 +263,7 @@ def _observed(
 
         return node.with_primitive(_Observed(pull, primitive.adds))  # type: ignore[arg-type]
 
-    return [observed(node) for node in nodes]
+    return [noting(node) for node in nodes]
 
 
 class _Observed(NamedTuple):
@@ -264,7 +273,7 @@ class _Observed(NamedTuple):
     adds: Any
 
 
-class _Again(Trace):
+class Again(Trace):
     """A recording of what has been recorded, at the same point: no value is computed again.
 
     Origins take the place of locations, and nothing is written into, so that no value is copied.
@@ -300,6 +309,11 @@ class _Again(Trace):
         flows = any(source.active for source in inputs)
         depends = flows or any(source.depends for source in inputs)
         return self._append(node.primitive, inputs, node.static, node.value, flows, depends)
+
+    def node_of(self, value: Any) -> Node:
+        """The node of a value; of a plain one a constant."""
+        mine = is_traced(value) and value.recorder is self
+        return value.node if mine else self.constant(value)
 
     def _given(self, value: Any, active: bool) -> Node:
         # Not copied: a number that is repeated without memory is seen to be one number.

@@ -18,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from diffkit.assembly import assembled, assembled_blocks, by_rows, derivative_name
+from diffkit.backends.tape.underflow import in_range, scalable
 from diffkit.backends.tape.walk import fitted, pull_back
 from diffkit.interface import Estimate
 from diffkit.structure import Array, Leaves, flatten
@@ -84,7 +85,12 @@ def estimated(graph: Graph, derivative: Any) -> Estimate:
     output, x = graph.output_layout, graph.layout
     _, leaves = flatten(derivative, "derivative")
     eps = [float(np.finfo(leaf.dtype).eps) for leaf in leaves]
-    errors = rounding_budget(graph).allowed(leaves, eps)
+    errors = [
+        np.where(lost > 0, np.inf, error)
+        for lost, error in zip(
+            _lost(graph), rounding_budget(graph).allowed(leaves, eps), strict=True
+        )
+    ]
     largest = max((float(np.max(np.abs(leaf), initial=0.0)) for leaf in leaves), default=0.0)
     noisy = [
         bool(lost)
@@ -96,6 +102,12 @@ def estimated(graph: Graph, derivative: Any) -> Estimate:
     whole = assembled(blocks[0], x) if output.is_scalar else assembled_blocks(blocks, output, x)
     status = ("noisy" if lost else "converged" for lost in noisy)
     return Estimate(derivative, whole[0], 0, dict(zip(_names(graph), status, strict=True)))
+
+
+def _lost(graph: Graph) -> Leaves:
+    """Where an entry is made of numbers too small for their dtype."""
+    values = [node.value for node in graph.nodes]
+    return _by_units(graph, lambda unit: in_range(scalable(graph, values, unit)).lost)
 
 
 def _names(graph: Graph) -> list[str]:
@@ -211,7 +223,7 @@ def _finite(adjoint: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Shake:
-    """Moves a value at random by up to one eps of a given size."""
+    """Moves a value at random by up to one eps of a given size, or the smallest number there is."""
 
     generator: np.random.Generator
     amplification: float
@@ -221,7 +233,8 @@ class _Shake:
             return value
         array = np.asarray(value)
         unit = float(np.finfo(array.dtype).eps) * self.amplification
-        noise = unit * self.generator.uniform(-1, 1, array.shape) * size
+        size = unit * size + float(np.finfo(array.dtype).smallest_subnormal) * (size != 0)
+        noise = self.generator.uniform(-1, 1, array.shape) * size
         moved = (array + noise).astype(array.dtype)
         return moved if isinstance(value, np.ndarray) else moved[()]
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from diffkit.backends.tape.kinks import KINKS, Kink, Sided, spread_cotangent
+from diffkit.backends.tape.kink import Kink, Sided, spread_cotangent
+from diffkit.backends.tape.kinks import KINKS
 from diffkit.backends.tape.tangents import tangent
 from diffkit.structure import Leaves
 from diffkit.tracing.graph import Graph, Node, Primitive, same_value
@@ -23,6 +24,7 @@ class Side:
         values: of its nodes, at the point.
         holds: whether the function takes the recorded course on this side.
         disturbed: whether anything that is tied moves at all.
+        moves: whether a value is another one on this side.
     """
 
     def __init__(self, graph: Graph, values: list[Any], direction: Leaves) -> None:
@@ -33,6 +35,7 @@ class Side:
         self._tangents = {
             node.index: leaf for node, leaf in zip(graph.inputs, direction, strict=True)
         }
+        self._asked = _leading_to_ties(graph)
         with np.errstate(all="ignore"):
             for node in graph.nodes:
                 if node.primitive is not None:
@@ -43,6 +46,10 @@ class Side:
             for guard in graph.guards
             if guard.node.index in self._moved
         )
+
+    @property
+    def moves(self) -> bool:
+        return bool(self._moved)
 
     def outputs(self) -> Any:
         return joined([self.values[node.index] for node in self.graph.outputs])
@@ -61,7 +68,7 @@ class Side:
             if np.any(tied):
                 self._decide(node, primitive, kink, tied, arguments, tangents)
                 return
-        if node.active:
+        if node.active and node.index in self._asked:
             y = self.values[node.index]
             self._tangents[node.index] = tangent(primitive, y, arguments, tangents, node.static)
 
@@ -84,6 +91,8 @@ class Side:
         rule = partial(_pull_beside, primitive, kink, tied, sided)
         beside = replace(primitive, pullbacks=rule)
         self._nodes[node.index] = node.with_primitive(beside)
+        if node.index not in self._asked:
+            return
         if kink.reduces:
             pushed = np.sum(sided.slopes[0] * tangents[0], **static)
         else:
@@ -95,6 +104,15 @@ class Side:
             self._moved.add(node.index)
             plain = np.asarray(value, np.asarray(self.values[node.index]).dtype)
             self.values[node.index] = plain if isinstance(node.value, np.ndarray) else plain[()]
+
+
+def _leading_to_ties(graph: Graph) -> set[int]:
+    """The nodes whose change is asked for: those that an operation which may be tied rests on."""
+    found: set[int] = set()
+    for node in reversed(graph.nodes):
+        if node.index in found or (node.primitive is not None and node.primitive.name in KINKS):
+            found.update(source.index for source in node.inputs)
+    return found
 
 
 def _moves(

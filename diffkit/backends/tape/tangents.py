@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from diffkit.backends.tape.walk import walk
-from diffkit.structure import Leaf, flatten, is_traced
+from diffkit.structure import Leaf, all_finite, flatten, is_traced
 from diffkit.tracing.graph import Graph, Primitive
 from diffkit.tracing.tracer import Trace
 
@@ -44,9 +44,12 @@ def tangent(
 
 def _scaled(primitive: Primitive, k: int, t: Any, y: Any, arguments: Any, static: Any) -> Any:
     """A tangent times the local derivative, which may be infinite where nothing moves."""
-    t = np.broadcast_to(t, np.shape(y))
+    if np.shape(t) != np.shape(y):
+        t = np.broadcast_to(t, np.shape(y))
     scaled = primitive.pull(k, t, y, arguments, static)
-    return 0.0 if scaled is None else np.where(t == 0, 0.0, scaled)
+    if scaled is None:
+        return 0.0
+    return scaled if all_finite(scaled) else np.where(t == 0, 0.0, scaled)
 
 
 def _with(arguments: Sequence[Any], k: int, t: Any) -> list[Any]:
