@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -147,28 +148,28 @@ def non_finite(function: str, method: str, bad: list[str], value: Any) -> NonFin
     )
 
 
-def mapped(
-    product: Product,
-    direction: Any,
-    layout: Layout,
-    role: str,
-    batched: bool,
-) -> tuple[Output, Leaves]:
-    """Apply `product` to one direction, or to each along the leading axis of its leaves."""
-    if not batched:
-        return product(direction_leaves(direction, layout, role))
-    _, leaves = flatten(direction, role, promote_integers=True)
+def one_by_one(product: Product, batch: Leaves) -> tuple[Output, Leaves]:
+    """The products with directions that are batched along a leading axis, batched likewise."""
+    count = np.shape(batch[0])[0]
+    results = [product([_entry(leaf, i) for leaf in batch]) for i in range(count)]
+    return results[0][0], [np.stack(parts) for parts in zip(*(r for _, r in results), strict=True)]
+
+
+def _entry(leaf: Any, i: int) -> Any:
+    return leaf[i] if is_traced(leaf) else np.asarray(leaf[i])
+
+
+def batch_leaves(directions: Any, layout: Layout, role: str) -> Leaves:
+    """The leaves of several tangents or cotangents, batched along a leading axis."""
+    _, leaves = flatten(directions, role, promote_integers=True)
     lengths = {np.shape(leaf)[:1] for leaf in leaves}
     if len(lengths) != 1 or () in lengths:
         raise InvalidInput(f"a batched {role} needs the same leading axis on every leaf")
-    count = lengths.pop()[0]
+    (count,) = lengths.pop()
     if not count:
         raise InvalidInput(f"a batched {role} needs at least one entry along its leading axis")
-    results = [
-        product(direction_leaves(layout.unflatten([leaf[i] for leaf in leaves]), layout, role))
-        for i in range(count)
-    ]
-    return results[0][0], [np.stack(parts) for parts in zip(*(r for _, r in results), strict=True)]
+    batched = [replace(leaf, shape=(count, *leaf.shape)) for leaf in layout.leaves]
+    return direction_leaves(directions, replace(layout, leaves=tuple(batched)), role)
 
 
 def direction_leaves(direction: Any, layout: Layout, role: str) -> Leaves:

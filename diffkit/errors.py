@@ -79,3 +79,18 @@ class KinkWarning(DiffkitWarning):
     What is returned is the equally shared subgradient: of equal arguments of `maximum` each has
     the same part, the slope of |x| at 0 is 0, that of a jump what it is beside it.
     """
+
+
+class StepWarning(DiffkitWarning):
+    """The function goes in steps: its gradient is 0 wherever it exists, and teaches nothing."""
+
+
+class RoundingWarning(DiffkitWarning):
+    """Rounding may have taken more than half of the digits of a derivative: terms cancel."""
+
+
+class UnderflowWarning(DiffkitWarning):
+    """Entries of a derivative are made of numbers that are too small for their dtype.
+
+    They may lack digits or be zero though the derivative is not.
+    """

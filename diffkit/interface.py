@@ -18,16 +18,18 @@ from diffkit.assembly import (
     assembled,
     assembled_batch,
     assembled_blocks,
+    batch_leaves,
     by_columns,
     by_rows,
     contracted,
     direction_leaves,
-    mapped,
     non_finite,
     not_finite,
+    one_by_one,
     transposed,
 )
 from diffkit.errors import InvalidInput, InvalidOutput, UnsupportedOperation
+from diffkit.plateaus import jump, warn_of_steps
 from diffkit.structure import Layout, Leaves
 from diffkit.target import (
     Function,
@@ -126,6 +128,8 @@ class Prepared:
     called any number of times, at any point. A point of another shape is prepared anew.
     """
 
+    _looked_for_steps = False
+
     def __init__(self, differentiator: Differentiator, target: Target) -> None:
         self.differentiator = differentiator
         self.target = target
@@ -183,6 +187,18 @@ class Prepared:
         output, blocks = self._hessian(point)
         return output, contracted(blocks, tangents, point.layout)
 
+    def _jvps(self, point: Point, tangents: Leaves) -> tuple[Output, Leaves]:
+        """`_jvp` for several tangents, batched along a leading axis, as is the result."""
+        return one_by_one(lambda tangent: self._jvp(point, tangent), tangents)
+
+    def _vjps(self, point: Point, cotangents: Leaves) -> tuple[Output, Leaves]:
+        """`_vjp` for several cotangents."""
+        return one_by_one(lambda weights: self._vjp(point, lambda _: weights), cotangents)
+
+    def _hvps(self, point: Point, tangents: Leaves) -> tuple[Output, Leaves]:
+        """`_hvp` for several tangents."""
+        return one_by_one(lambda tangent: self._hvp(point, tangent), tangents)
+
     def _hessian(self, point: Point) -> tuple[Output, list[Leaves]]:
         """The value, and for each leaf of `x` one block per leaf of `x`."""
         nested = self._gradient_function(point)
@@ -198,9 +214,17 @@ class Prepared:
             prepared = self.differentiator.once(with_x_first(self.target), x, *data)
             return prepared.derivative(x, *data, order=order - 1)
 
+        lower.__qualname__ = f"the derivative of {self.target.name}"
         nested = self._bind(Target(lower), point)
         _, leaves = nested._derivative(point, 1)
         return self._value(point), leaves
+
+    def _steps(self, point: Point, output: Output, leaf: int) -> str:
+        """The steps by which alone `f` depends on a leaf with gradient 0; empty if there are none.
+
+        Found by values, along one path. A method that sees the operations of `f` knows better.
+        """
+        return jump(self.target, point, output, leaf)
 
     def _estimate(self, point: Point) -> Estimate:
         """The derivative with its error."""
@@ -242,6 +266,9 @@ class Prepared:
         Raises:
             InvalidOutput: `f(x)` is not a single number.
             NonFiniteDerivative: an entry is infinite or NaN.
+
+        Warns:
+            StepWarning: a leaf has gradient 0 because `f` is constant in it but for jumps.
         """
         return self.value_and_gradient(*arguments)[1]
 
@@ -250,7 +277,12 @@ class Prepared:
         point = self._point(arguments)
         output, leaves = self._gradient(point)
         self._require_scalar(output)
-        return output.value, self._finite(output, *assembled(leaves, point.layout))
+        gradient = self._finite(output, *assembled(leaves, point.layout))
+        if not self._looked_for_steps:
+            self._looked_for_steps = warn_of_steps(
+                self.target, point, leaves, lambda i: self._steps(point, output, i)
+            )
+        return output.value, gradient
 
     def jacobian(self, *arguments: Any) -> Any:
         """Return the Jacobian: in the structure of `f(x)`, for each leaf, the structure of `x`.
@@ -281,11 +313,10 @@ class Prepared:
             batched: map over the leading axis of the tangent.
         """
         point = self._point((x, *rest))
-
-        def product(leaves: Leaves) -> tuple[Output, Leaves]:
-            return self._jvp(point, leaves)
-
-        output, result = mapped(product, tangent, point.layout, "tangent", batched)
+        if batched:
+            output, result = self._jvps(point, batch_leaves(tangent, point.layout, "tangent"))
+        else:
+            output, result = self._jvp(point, direction_leaves(tangent, point.layout, "tangent"))
         return self._product(output, result, output.layout, value, batched)
 
     def vjp(
@@ -296,17 +327,13 @@ class Prepared:
         The other arguments are those of `jvp`.
         """
         point = self._point((x, *rest))
-
-        def product(leaves: Leaves) -> tuple[Output, Leaves]:
-            return self._vjp(point, lambda _: leaves)
-
-        if not batched:
+        if batched:
+            layout = self._value(point).layout
+            output, result = self._vjps(point, batch_leaves(cotangent, layout, "cotangent"))
+        else:
             output, result = self._vjp(
                 point, lambda output: direction_leaves(cotangent, output.layout, "cotangent")
             )
-        else:
-            layout = self._value(point).layout
-            output, result = mapped(product, cotangent, layout, "cotangent", batched)
         return self._product(output, result, point.layout, value, batched)
 
     def hvp(
@@ -317,13 +344,11 @@ class Prepared:
         The other arguments are those of `jvp`.
         """
         point = self._point((x, *rest))
-
-        def product(leaves: Leaves) -> tuple[Output, Leaves]:
-            output, leaves = self._hvp(point, leaves)
-            self._require_scalar(output)
-            return output, leaves
-
-        output, result = mapped(product, tangent, point.layout, "tangent", batched)
+        if batched:
+            output, result = self._hvps(point, batch_leaves(tangent, point.layout, "tangent"))
+        else:
+            output, result = self._hvp(point, direction_leaves(tangent, point.layout, "tangent"))
+        self._require_scalar(output)
         return self._product(output, result, point.layout, value, batched)
 
     def estimate(self, *arguments: Any) -> Estimate:

@@ -69,6 +69,11 @@ class Layout:
         """How many numbers the structure holds."""
         return sum(leaf.size for leaf in self.leaves)
 
+    @cached_property
+    def signature(self) -> int:
+        """A number that equal layouts have in common."""
+        return hash(self)
+
     @property
     def is_single(self) -> bool:
         """Whether the structure is one bare leaf."""
@@ -101,9 +106,16 @@ class Layout:
 
     def unflatten(self, leaves: Sequence[Any]) -> Any:
         """Build the structure from one array (or anything else) per leaf."""
+        if self._is_plain_list:
+            return list(leaves)
         if self.is_single:
             return leaves[0]
         return _build(self.nesting, iter(leaves))
+
+    @cached_property
+    def _is_plain_list(self) -> bool:
+        members = self.nesting.members
+        return self.nesting.container is list and all(m.container is None for m in members)
 
     def cast(self, leaves: Sequence[Any]) -> Leaves:
         """Each leaf in its own dtype, scalars as NumPy scalars."""
@@ -275,6 +287,8 @@ def _layout(role: str, form: Any) -> Layout:
 
 def map_leaves(function: Callable[[Any], Any], x: Any) -> Any:
     """Apply `function` to everything in `x` that is not a dict, list or tuple."""
+    if type(x) is np.ndarray:
+        return function(x)
     items = _members(x)
     if items is None:
         return function(x)
@@ -327,11 +341,16 @@ def _assemble(container: type, keys: Sequence[Any], members: list[Any]) -> Any:
 def _build(nesting: _Nesting, leaves: Iterator[Any]) -> Any:
     if nesting.container is None:
         return next(leaves)
-    members = [_build(member, leaves) for member in nesting.members]
+    members = [
+        next(leaves) if member.container is None else _build(member, leaves)
+        for member in nesting.members
+    ]
     return _assemble(nesting.container, nesting.keys, members)
 
 
 def _own(leaf: Any) -> Any:
+    if type(leaf) is np.float64:
+        return leaf
     return leaf.copy(order="K") if isinstance(leaf, np.ndarray) else leaf
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffkit.callers import warn_user
 from diffkit.errors import DiffkitWarning, InvalidInput, InvalidOutput, TracingError
 from diffkit.structure import Layout, Leaves, all_finite, concrete, flatten, is_traced, map_leaves
 
@@ -134,14 +134,24 @@ def point_of(target: Target, arguments: tuple[Any, ...]) -> Point:
     return Point(layout, leaves, data)
 
 
+def reservation_of(f: Function) -> str | None:
+    """Return what a function, or the owner of a method, says about its derivative; None if nothing.
+
+    It says so in `__diffkit_reservation__`, as the threshold does.
+    """
+    owner = getattr(f, "__self__", None)
+    own = getattr(f, "__diffkit_reservation__", None)
+    return own or getattr(owner, "__diffkit_reservation__", None)
+
+
 def warn_of_reservation(f: Function) -> None:
-    """Say what a function has to say about its derivative, in `__diffkit_reservation__`.
+    """Say what a function has to say about its derivative.
 
     Warns:
-        DiffkitWarning: it has such a text, as the threshold does.
+        DiffkitWarning: it has a reservation.
     """
-    if reservation := getattr(f, "__diffkit_reservation__", None):
-        warnings.warn(reservation, DiffkitWarning, stacklevel=5)
+    if reservation := reservation_of(f):
+        warn_user(reservation, DiffkitWarning)
 
 
 def require_plain(point: Point, backend: str) -> None:
