@@ -214,6 +214,8 @@ def _finite(plan: Plan, positions: Sequence[int]) -> list[str]:
 
 def _sum_of_squares(example: Any, name: str) -> str:
     """An expression that is finite if every entry is, by and large, and never if one is not."""
+    if example.dtype == np.float64 and example.ndim == 1:
+        return f"{name}.dot({name})"
     if example.dtype == np.float64 and example.flags.c_contiguous:
         return f"vdot({name}, {name})"
     if example.dtype == np.float64 and example.flags.f_contiguous:
