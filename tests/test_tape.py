@@ -31,6 +31,24 @@ def test_a_prepared_branch_follows_the_point() -> None:
     ]
 
 
+def test_a_prepared_function_handles_a_singular_matrix_where_it_occurs() -> None:
+    b = np.array([3.0, 4.0])
+
+    def f(x):
+        try:
+            return np.linalg.solve(np.diag(x), b) @ x[::-1]
+        except np.linalg.LinAlgError:
+            return np.sum(x**3)
+
+    regular, singular = np.array([1.0, 2.0]), np.array([0.0, 2.0])
+    slopes = {1.0: [-6.0 + 2.0, 3.0 - 1.0], 0.0: [0.0, 12.0]}
+    for first in (regular, singular):
+        prepared = dk.prepare(f, first)
+        for x in [regular, singular] * 4:
+            np.testing.assert_allclose(prepared.gradient(x), slopes[x[0]], rtol=1e-12)
+            prepared.hvp(x, b)
+
+
 @pytest.mark.filterwarnings("ignore::diffkit.errors.KinkWarning")
 def test_a_prepared_loop_runs_as_often_as_it_must() -> None:
     def halve(x):
@@ -670,3 +688,15 @@ def test_an_estimate_of_a_jacobian_names_and_nests_its_entries_like_that_of_diff
     assert set(by_tape.status.values()) == {"converged"}
     assert by_tape.error["wave"]["v"].shape == (2, 2)
     assert by_tape.error["square"]["w"] > 0 == by_tape.error["square"]["v"][0]
+
+
+def test_adjoints_of_an_array_without_axes_are_all_added() -> None:
+    """Added to, it is a number, which cannot be added to in place."""
+
+    def f(x: Any) -> Any:
+        total = np.squeeze(np.sum(np.sin(x), keepdims=True))
+        return np.sum(total[np.newaxis] * x) + (total - np.sum(total))
+
+    x = np.array([0.3, 0.7, 1.0])
+    expected = np.sum(np.sin(x)) + np.cos(x) * np.sum(x)
+    assert dk.gradient(f, x) == pytest.approx(expected, rel=1e-14)

@@ -219,6 +219,124 @@ def test_a_mask_of_ones_own_is_not_taken_for_the_adjoint_of_an_extreme() -> None
         np.testing.assert_allclose(prepared.gradient(g, data), [[2.0], [6.0]])
 
 
+# ---------------------------------------------------------------------- what only looks alike
+
+
+def softmax_beside_itself(x: Any) -> Any:
+    """Sums of rows that meet columns: of a square matrix no shape tells that they do."""
+    weights = np.exp(x) / np.sum(np.exp(x), axis=1)
+    mean = np.sum(np.sin(x) * weights, axis=1, keepdims=True)
+    return np.sum(np.sum((np.sin(x) - mean) * weights, axis=1) ** 2)
+
+
+def mean_beside_itself(x: Any) -> Any:
+    weights = softmax(x, 1)
+    mean = np.sum(np.sin(x) * weights, axis=1)
+    return np.sum(np.sum((np.sin(x) - mean) * weights, axis=1) ** 2)
+
+
+def weights_of_one_row(x: Any) -> Any:
+    weights = softmax(x[:1], 0)
+    mean = np.sum(x * weights, axis=0, keepdims=True)
+    return np.sum(np.sum((x - mean) * weights, axis=0) ** 2)
+
+
+def divisor_beside_itself(x: Any) -> Any:
+    e, more = np.exp(x)[:, np.newaxis], np.exp(2 * x)[:, np.newaxis] * (2 + x)[..., np.newaxis]
+    crooked = (np.sin(x) / np.sum(e, axis=2).reshape(3))[..., np.newaxis] * e
+    straight = (np.sin(x) / np.sum(more, axis=2))[..., np.newaxis] * more
+    return np.sum(np.sum(crooked - straight, axis=2) ** 2)
+
+
+LOOKALIKES = (softmax_beside_itself, mean_beside_itself, weights_of_one_row, divisor_beside_itself)
+
+
+@pytest.mark.parametrize("f", LOOKALIKES, ids=lambda f: f.__name__)
+def test_what_is_summed_and_what_it_meets_are_not_confused(f: Any) -> None:
+    x = RNG.normal(size=(3, 3))
+    prepared = compiled(f, x)
+    for point in (x, x + 0.1):
+        assert prepared.value(point) == pytest.approx(f(point), rel=1e-12)
+        value, gradient = prepared.value_and_gradient(point)
+        assert value == pytest.approx(f(point), rel=1e-12)
+        np.testing.assert_allclose(gradient, dk.gradient(f, point, backend="finite"), rtol=1e-6)
+
+
+def largest(a: Any) -> Any:
+    return (a == np.max(a, axis=1, keepdims=True)) | (a != a)
+
+
+def mean_where_largest(x: Any, a: Any) -> Any:
+    """Its adjoint is shared as that of an extreme is, but data, which may tie, tell where."""
+    wins = largest(a)
+    count = np.sum(wins.astype(float), axis=1, keepdims=True)
+    return np.sum((np.sum(np.where(wins, x, 0), axis=1, keepdims=True) / count) ** 2)
+
+
+def by_columns_with_two(x: Any, a: Any) -> Any:
+    return np.sum(x**2 if np.any(np.sum(largest(a), axis=0) > 1) else x**3)
+
+
+def by_entries_beside(x: Any, a: Any) -> Any:
+    twice = np.any(np.sum(a == np.max(a, axis=0), axis=1) > 1)
+    return np.sum(np.where(twice, x**2, x**3))
+
+
+def by_rows_of_others(x: Any, a: Any) -> Any:
+    rows = np.broadcast_to(np.max(a, axis=1, keepdims=True), (3, 3, 3))
+    return np.sum(np.where(np.any(np.sum(a == rows, axis=1) > 1), x**2, x**3))
+
+
+MASKS = (mean_where_largest, by_columns_with_two, by_entries_beside, by_rows_of_others)
+
+
+@pytest.mark.parametrize("f", MASKS, ids=lambda f: f.__name__)
+def test_masks_from_data_are_the_users_own(f: Any) -> None:
+    x = 2 + RNG.random((3, 3))
+    tables = [
+        np.array([[3.0, 2.0, 1.0], [3.0, 0.0, 1.0], [5.0, 5.0, 2.0]]),
+        np.array([[3.0, 2.0, 1.0], [3.0, 0.0, 1.0], [5.0, 1.0, 2.0]]),
+        np.array([[3.0, 2.0, 1.0], [0.0, 3.0, 1.0], [1.0, 2.0, 5.0]]),
+    ]
+    prepared = dk.prepare(f, x, tables[0])
+    for a in (*tables, *(a.T.copy() for a in tables)):
+        for _ in range(3):
+            value, gradient = prepared.value_and_gradient(x, a)
+            assert value == pytest.approx(f(x, a), rel=1e-12)
+            right = dk.gradient(f, x, a, backend="finite")
+            np.testing.assert_allclose(gradient, right, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("clip", [np.minimum, np.maximum])
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_what_is_clipped_at_its_own_extreme_keeps_the_whole_adjoint(clip: Any, axis: Any) -> None:
+    """It ties at every point and to no harm, so that no guard tells: halves meet again."""
+
+    def f(x: Any) -> Any:
+        bound = (np.min if clip is np.minimum else np.max)(x, axis=axis, keepdims=True)
+        return np.sum(np.cos(clip(x, bound)))
+
+    x = RNG.permutation(20).reshape(4, 5) / 10
+    prepared = compiled(f, x)
+    for point in (x, x + 0.03):
+        right = dk.gradient(f, point, backend="finite")
+        np.testing.assert_allclose(prepared.gradient(point), right, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("shift", [0, 2])
+def test_a_gradient_that_is_rolled_last_leaves_with_memory_of_its_own(shift: int) -> None:
+    x = RNG.normal(size=(5, 3))
+    prepared = compiled(lambda x: np.sum(np.roll(x, shift, 0) ** 3 * np.arange(3.0)), x)
+    first = prepared.gradient(x)
+    kept, second = first.copy(), prepared.gradient(2 * x)
+    assert not np.shares_memory(first, second)
+    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_allclose(second, 4 * kept, rtol=1e-14)
+
+
+# ---------------------------------------------------------------------- far out
+
+
 @given(
     st.sampled_from(PROGRAMS), st.integers(0, 10**6), st.sampled_from([1e-300, 1e-9, 30.0, 1e300])
 )
@@ -228,7 +346,7 @@ def test_far_out_a_program_agrees_or_both_refuse(program: Any, seed: int, scale:
     point = moved(x, scale, np.random.default_rng(seed))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        results = []
+        results: list[Any] = []
         for ask in (prepared.value_and_gradient, lambda p: dk.value_and_gradient(f, p)):
             try:
                 results.append(vector(ask(point)[1]))

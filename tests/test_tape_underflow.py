@@ -145,3 +145,39 @@ def test_a_derivative_that_is_fine_takes_one_walk() -> None:
 
     assert in_range(apply).leaves == [1.0]
     assert factors == [1.0]
+
+
+def bounded(x: Any) -> Any:
+    return np.sum(np.float32(1) / (np.float32(1) + np.exp(-x)))
+
+
+def bounded_and_more(x: Any) -> Any:
+    return np.sum(1 / (1 + np.exp(-x["a"]))) + np.sum(x["b"] ** 2)
+
+
+@pytest.mark.parametrize(
+    ("f", "near", "far"),
+    [
+        (bounded, np.zeros(2, np.float32), np.array([-60, -50], np.float32)),
+        (bounded, np.zeros(2), np.array([-500.0, -400.0])),
+        (
+            bounded_and_more,
+            {"a": np.zeros(2), "b": np.ones(2, np.float32)},
+            {"a": np.array([-400.0, -400.0]), "b": np.ones(2, np.float32)},
+        ),
+        (
+            lambda x: np.sum(x["a"] * x["c"] * x["b"] * x["b"]),
+            {"a": np.ones(2), "b": np.ones(2), "c": np.ones(2)},
+            {"a": np.full(2, 1e100), "b": np.full(2, 1e-200), "c": np.full(2, 1e200)},
+        ),
+    ],
+)
+def test_a_program_finds_what_underflows_in_it_in_any_dtype(f: Any, near: Any, far: Any) -> None:
+    expected = dk.gradient(f, far)
+    prepared = dk.prepare(f, near)
+    for _ in range(3):
+        prepared.gradient(near)
+    found = prepared.gradient(far)
+    for name in far if isinstance(far, dict) else (...,):
+        assert np.all(expected[name] != 0)
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-6, atol=0)

@@ -342,3 +342,19 @@ def test_hard_places(f: Any, x: float, expected: float) -> None:
 def test_what_overflows_or_has_no_finite_slope_is_refused(f: Any, x: float) -> None:
     with np.errstate(all="ignore"), pytest.raises(dk.NonFiniteDerivative):
         dk.derivative(f, x)
+
+
+def test_a_side_that_cannot_be_computed_at_the_point_is_left_out() -> None:
+    """Beside the point another course is taken, by a matrix that is singular at the point."""
+
+    def f(x: Any) -> Any:
+        try:
+            y = np.linalg.solve(np.diag(x), x)
+        except np.linalg.LinAlgError:
+            y = 2 * x
+        if y[0] > 0:
+            y = y + 2
+        return np.sum(y * y)
+
+    with pytest.warns(KinkWarning):
+        np.testing.assert_allclose(dk.gradient(f, np.array([0.0, 2.0])), [0.0, 16.0])

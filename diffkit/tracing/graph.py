@@ -273,6 +273,15 @@ class GuardFailed(Exception):
         self.guard = guard
 
 
+def _again(node: Node, arguments: list[Any]) -> Any:
+    """A node computed elsewhere, where the function may handle that it has no value."""
+    assert node.primitive is not None
+    try:
+        return node.primitive(*arguments, **node.static)
+    except np.linalg.LinAlgError:
+        raise GuardFailed(Guard(node, concrete(node.value), node.location)) from None
+
+
 @dataclass
 class Graph:
     """A recorded computation.
@@ -322,7 +331,7 @@ class Graph:
             for node in self.nodes:
                 if node.primitive is not None:
                     arguments = [values[i.index] for i in node.inputs]
-                    values[node.index] = node.primitive(*arguments, **node.static)
+                    values[node.index] = _again(node, arguments)
                 for guard in guards.get(node.index, ()):
                     if not guard.holds(values[node.index]):
                         raise GuardFailed(guard)

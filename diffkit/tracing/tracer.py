@@ -17,8 +17,8 @@ import numpy as np
 from diffkit.errors import DiffkitError, UnsupportedOperation
 from diffkit.tracing.exits import settled
 from diffkit.tracing.foretold import Follower
-from diffkit.tracing.graph import Guard, Node, Primitive
-from diffkit.tracing.locations import user_place
+from diffkit.tracing.graph import Guard, Node, Primitive, watch
+from diffkit.tracing.locations import user_location, user_place
 from diffkit.tracing.primitives.complex_pairs import COMPLEX
 from diffkit.tracing.quick import current_place, foretold
 from diffkit.tracing.refusals import refuse, running
@@ -125,7 +125,11 @@ class Trace(Follower):
             inputs.append(source)
             values.append(source.value)
             nested = nested or type(source.value) is Traced
-        value = (primitive if nested else primitive.function)(*values, **static)
+        try:
+            value = (primitive if nested else primitive.function)(*values, **static)
+        except np.linalg.LinAlgError:  # which the function may handle: it depends on its course
+            self._watch(inputs)
+            raise
         if _kind(value) == "c":  # a complex constant took part
             return COMPLEX.record(primitive, operands, static)
         flows = any(source.active for source in inputs)
@@ -134,6 +138,11 @@ class Trace(Follower):
         if primitive.movement:
             traced.link_to(operands[0], primitive, static)
         return traced
+
+    def _watch(self, inputs: list[Node]) -> None:
+        """Note that the course of the function depends on these values."""
+        for source in inputs:
+            watch(Traced(self, source), user_location() if self.kept else None)
 
     def _foretold(
         self, primitive: Primitive, operands: tuple[Any, ...], static: Any

@@ -113,15 +113,14 @@ def _compiled(
         lines.take_apart(argument, graph.layout.nesting, iter(leaves_in), number)
     lines.take_data("data", data, targets)
     body = emitter.body()
-    watches = emitter.doubles and any(_grows(step, plan) for step in plan.steps)
-    if watches:  # in the function itself much underflows that is small in truth
-        backwards = (k for k, line in enumerate(body) if "# adjoint of" in line)
-        body.insert(next(backwards, 0), "underflow.any = False")
+    # In the function itself much underflows that is small in truth.
+    backwards = (k for k, line in enumerate(body) if "# adjoint of" in line)
+    body.insert(next(backwards, 0), "underflow.any = False")
     value, *gradient = map(_as_leaf, emitter.results(), examples, leaves)
     watched = [*plan.inputs[: len(arguments) * len(graph.layout.leaves)], *plan.outputs]
     ending = [
         *_finite(plan, [*watched, *sorted(plan.finite)]),
-        *(_in_range(plan) if watches else ()),
+        *_in_range(plan, emitter.doubles),
         f"return {value}, {lines.put_together(graph.layout.nesting, iter(gradient))}",
     ]
     names = {**lines.names, **emitter.names}
@@ -151,17 +150,20 @@ def _grows(step: Step, plan: Plan) -> bool:
     return own and not plan.steps[step.inputs[-1]].constant
 
 
-def _in_range(plan: Plan) -> list[str]:
+def _in_range(plan: Plan, doubles: bool) -> list[str]:
     """Lines that end the program where entries of the derivative may have underflowed.
 
-    Of arrays the processor has reported it; Python's numbers do not.
+    Of NumPy's numbers the processor has reported it. Python's, which stand for `doubles`, do not:
+    they are looked at where the function may make them of any size.
     """
     leaves = [(f"v{i}", plan.steps[i]) for i in plan.outputs[1:] if not plan.steps[i].constant]
-    arrays = [name for name, step in leaves if isinstance(step.value, np.ndarray)]
-    numbers = [name for name, step in leaves if not isinstance(step.value, np.ndarray)]
-    lines = [f"if -{TINY!r} < {name} < {TINY!r}: return None" for name in numbers]
-    if arrays:
-        lines.append(f"if underflow.any and any_tiny({', '.join(arrays)}): return None")
+    numbers = [name for name, step in leaves if doubles and not isinstance(step.value, np.ndarray)]
+    others = [name for name, _ in leaves if name not in numbers]
+    lines = []
+    if any(_grows(step, plan) for step in plan.steps):
+        lines += [f"if -{TINY!r} < {name} < {TINY!r}: return None" for name in numbers]
+    if others:
+        lines.append(f"if underflow.any and any_tiny({', '.join(others)}): return None")
     return lines
 
 

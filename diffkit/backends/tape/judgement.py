@@ -98,9 +98,10 @@ class Judgement:
                 graph = self.question.rerecord(
                     [a + nudge * d for a, d in zip(leaves, direction, strict=True)]
                 )
-            except DiffkitError:
+                values = self._at(graph)
+            except (DiffkitError, GuardFailed):
                 continue
-            side = Side(graph, self._at(graph), direction)
+            side = Side(graph, values, direction)
             if side.holds:
                 break
         return side if side.holds else None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Special = Callable[["Emitter", int, Step], str | None]
 
 FEW_COLUMNS: Final = 6  # up to which the extreme of a row is found column by column
-WORTH_A_SEARCH: Final = 1_000  # entries
+WORTH_A_SEARCH: Final = 256  # entries
 MOST_ADDENDS: Final = 16_384  # beyond which a sum goes by pairs, as NumPy's
 MANY_READS: Final = 4  # of single entries, from which a list of all entries is cheaper
 
@@ -126,15 +126,24 @@ def _total(emitter: Emitter, a: int) -> str | None:
 
 
 def _sum_of_rows(emitter: Emitter, position: int, step: Step) -> str | None:
-    found = _rows(emitter, position, step)
-    if found is None or not 2 <= found[0].shape[1] <= MOST_ADDENDS:
+    (a,), found = step.inputs, _rows(emitter, position, step)
+    value = emitter.value(a)
+    if value.ndim < 2 or not 2 <= value.shape[-1] <= MOST_ADDENDS:
         return None
-    rows, total = (
-        emitter.name(f"{kind}{position}", value)
-        for kind, value in zip(("rows", "f"), found, strict=True)
-    )
-    emitter.lines.append(f"{rows}.dot({_ones(emitter, found[0].shape[1])}, {total})")
-    return emitter.destination(position)
+    ones = _ones(emitter, value.shape[-1])
+    if found is not None:
+        rows, total = (
+            emitter.name(f"{kind}{position}", part)
+            for kind, part in zip(("rows", "f"), found, strict=True)
+        )
+        emitter.lines.append(f"{rows}.dot({ones}, {total})")
+        return emitter.destination(position)
+    if value.ndim != 2 or step.static["axis"] != (1,) or step.static["keepdims"]:
+        return None
+    where = emitter.destination(position)
+    if where is not None and not _contiguous(emitter, position):
+        return None
+    return f"v{a}.dot({ones}{'' if where is None else f', {where}'})"
 
 
 def _sum_of_columns(emitter: Emitter, position: int, step: Step) -> str | None:

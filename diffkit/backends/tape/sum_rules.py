@@ -9,6 +9,7 @@ import numpy as np
 
 from diffkit.backends.tape.keys import alike, step_key
 from diffkit.backends.tape.plan import Step
+from diffkit.tracing.primitives.lanes import kept_shape
 
 if TYPE_CHECKING:
     from diffkit.backends.tape.rules import Rule
@@ -123,7 +124,8 @@ def _undone_sum(s: Simplifier, step: Step, i: int) -> tuple[int, tuple[int, ...]
         if quotient is None or any(shape[j] != 1 for j in step.static["axis"]):
             continue
         numerator, divisor = (s.behind(j, "reshape") for j in quotient.inputs)
-        whole = s.number(numerator) is not None or np.size(s.value(numerator)) == math.prod(shape)
+        operands = [j for j in (numerator, divisor) if s.number(j) is None]
+        whole = all(np.size(s.value(j)) == math.prod(shape) for j in operands)
         if whole and divisor == s.behind(known[0], "reshape"):
             return numerator, (factor, divisor)
     return None
@@ -159,7 +161,7 @@ def _sum_of_products(s: Simplifier, step: Step) -> int | None:
         return None
     ndim = np.ndim(product.value)
     turned = s.made_by(product.inputs[0], "transpose")
-    if ndim < 3 or _axes(step, ndim) != tuple(range(ndim - 2)) or turned is None:
+    if ndim < 3 or axes_of(step, ndim) != tuple(range(ndim - 2)) or turned is None:
         return None
     stacks = turned.inputs[0], product.inputs[1]
     axes = (*range(ndim - 2), ndim - 1, ndim - 2)
@@ -180,7 +182,7 @@ def _kept_shape(step: Step, shape: tuple[int, ...]) -> tuple[int, ...]:
     axis = step.static["axis"]
     if axis is None and not isinstance(step.value, np.ndarray):
         return ()
-    return tuple(1 if axis is None or i in axis else n for i, n in enumerate(shape))
+    return kept_shape(shape, axis)
 
 
 def _sum_about_mean(s: Simplifier, step: Step) -> int | None:
@@ -193,7 +195,7 @@ def _sum_about_mean(s: Simplifier, step: Step) -> int | None:
         return None
     for centred, weights in (product.inputs, product.inputs[::-1]):
         difference, share = s.made_by(centred, "subtract"), s.made_by(weights, "divide")
-        if difference is None or share is None:
+        if difference is None or share is None or np.shape(share.value) != np.shape(product.value):
             continue
         g, mean = difference.inputs
         whole = _sum_behind(s, step, share.inputs[1])
@@ -207,17 +209,29 @@ def _sum_about_mean(s: Simplifier, step: Step) -> int | None:
 
 
 def _sum_behind(s: Simplifier, step: Step, i: int) -> int:
-    """What a value is the sum of along the axes of a step; itself if it is no such sum."""
+    """What a value, laid out beside its terms, is the sum of along the axes of a step.
+
+    Itself if it is no such sum.
+    """
     total = s.made_by(s.behind(i, "reshape"), "sum")
-    ndim = np.ndim(s.value(step.inputs[0]))
-    if total is None or np.ndim(s.value(total.inputs[0])) != ndim:
+    shape = np.shape(s.value(step.inputs[0]))
+    if total is None or np.ndim(s.value(total.inputs[0])) != len(shape):
         return i
-    return total.inputs[0] if _axes(total, ndim) == _axes(step, ndim) else i
+    same = axes_of(total, len(shape)) == axes_of(step, len(shape))
+    return total.inputs[0] if same and is_beside(s, i, total) else i
 
 
-def _axes(step: Step, ndim: int) -> tuple[int, ...]:
+def axes_of(step: Step, ndim: int) -> tuple[int, ...]:
+    """The axes along which a step reduces an array of so many."""
     axis = step.static["axis"]
     return tuple(range(ndim)) if axis is None else tuple(sorted(axis))
+
+
+def is_beside(s: Simplifier, i: int, reduction: Step) -> bool:
+    """Whether a rearranged result of a reduction meets, in broadcasting, what it was made of."""
+    shape, laid_out = np.shape(s.value(reduction.inputs[0])), np.shape(s.value(i))
+    kept = kept_shape(shape, reduction.static["axis"])
+    return bool((1,) * (len(kept) - len(laid_out)) + laid_out == kept)
 
 
 SUM_RULES: Final[tuple[Rule, ...]] = (

@@ -12,11 +12,14 @@ import numpy as np
 
 from diffkit.backends.tape.keys import alike
 from diffkit.backends.tape.plan import Step
+from diffkit.backends.tape.sum_rules import axes_of, is_beside
 from diffkit.tracing.graph import Missing, Primitive
 
 if TYPE_CHECKING:
     from diffkit.backends.tape.rules import Rule
     from diffkit.backends.tape.simplify import Simplifier
+
+TURNS: Final = frozenset(("negative", "broadcast_to", "reshape"))
 
 _NOT_RECORDED: Final = Missing("made while a gradient is compiled")
 
@@ -47,7 +50,7 @@ def _untied(s: Simplifier, step: Step) -> int | None:
         or not s.is_zero(nothing)
     ):
         return None
-    if larger.inputs[0] == larger.inputs[1]:  # always tied, which no guard tells
+    if _tied_for_good(s, *larger.inputs):
         return None
     half, g = s.made_by(halved.inputs[1], "divide"), halved.inputs[2]
     if half is None or half.inputs[0] != g or s.number(half.inputs[1]) != 2.0:
@@ -57,6 +60,23 @@ def _untied(s: Simplifier, step: Step) -> int | None:
     greater = s.apply(step, "greater", *larger.inputs)
     factor = s.apply(step, "astype", greater, dtype=np.asarray(step.value).dtype)
     return s.apply(step, "multiply", g, factor)
+
+
+def _tied_for_good(s: Simplifier, a: int, b: int) -> bool:
+    """Whether a value is compared with itself or with its own extreme, which no guard tells."""
+    a, b = _unturned(s, a), _unturned(s, b)
+    extremes = (s.made_by(i, name) for i in (a, b) for name in ("max", "min"))
+    sources = [_unturned(s, extreme.inputs[0]) for extreme in extremes if extreme is not None]
+    return a == b or a in sources or b in sources
+
+
+def _unturned(s: Simplifier, i: int) -> int:
+    """What a value is, but for its sign and how it is laid out."""
+    step = s.steps[i]
+    while step.primitive is not None and step.primitive.name in TURNS:
+        i = step.inputs[0]
+        step = s.steps[i]
+    return i
 
 
 def _unless_nan(s: Simplifier, i: int) -> Step | None:
@@ -85,26 +105,39 @@ def _untied_extreme(s: Simplifier, step: Step) -> int | None:
     g, count = quotient.inputs
     counted = s.made_by(s.behind(count, "reshape"), "sum")
     cast = None if counted is None else s.made_by(counted.inputs[0], "astype")
-    if either is None or cast is None or cast.inputs[0] != wins:
+    if either is None or counted is None or cast is None or cast.inputs[0] != wins:
         return None
-    equal = _equal_to_extreme(s, either.inputs[0])
-    if equal is None or alike(s.value(g), s.value(count)) is False:
+    if not (_is_adjoint(either) and _is_adjoint(counted)):  # a mask of the user's own
         return None
-    s.finite.add(equal)
+    extreme = _equal_to_extreme(s, either.inputs[0])
+    if extreme is None or not alike(s.value(g), s.value(count)):
+        return None
+    s.finite.add(extreme)
     factor = s.apply(step, "astype", either.inputs[0], dtype=np.asarray(step.value).dtype)
     if negative is not None:
         g = s.apply(step, "negative", g)
     return s.apply(step, "multiply", factor, g)
 
 
-def _equal_to_extreme(s: Simplifier, i: int) -> int | None:
-    """The largest or smallest entries of lanes, where a value tells which entries these are."""
+def _equal_to_extreme(s: Simplifier, i: int, axes: tuple[int, ...] | None = None) -> int | None:
+    """The largest or smallest entries of lanes, where a value tells which entries these are.
+
+    Args:
+        s: writes the plan.
+        i: the value.
+        axes: those along which the lanes must lie, if that matters.
+    """
     equal = s.made_by(i, "equal")
     for a, b in () if equal is None else (equal.inputs, equal.inputs[::-1]):
-        extreme = s.behind(s.behind(b, "broadcast_to"), "reshape")
+        laid_out = s.behind(b, "broadcast_to")
+        extreme = s.behind(laid_out, "reshape")
         for name in ("max", "min"):
             found = s.made_by(extreme, name)
-            if found is not None and found.inputs[0] == a:
+            if found is None or found.inputs[0] != a or not is_beside(s, laid_out, found):
+                continue
+            if np.shape(s.value(a)) != np.shape(s.value(i)):  # compared more than once
+                continue
+            if axes is None or axes == axes_of(found, np.ndim(s.value(a))):
                 return extreme
     return None
 
@@ -119,14 +152,17 @@ def tie_of_extreme(s: Simplifier, step: Step) -> int | None:
     if greater is None or s.number(greater.inputs[1]) != 1.0:
         return None
     count = s.made_by(greater.inputs[0], "sum")
-    extreme = None if count is None else _equal_to_extreme(s, count.inputs[0])
-    if count is None or extreme is None or np.size(count.value) != np.size(s.value(extreme)):
+    if count is None:
+        return None
+    (equal,) = count.inputs
+    extreme = _equal_to_extreme(s, equal, axes_of(count, np.ndim(s.value(equal))))
+    if extreme is None:
         return None
     s.finite.add(extreme)
     return s.as_it_is(
         step._replace(
             primitive=MORE_THAN,
-            inputs=(count.inputs[0],),
+            inputs=(equal,),
             static={"count": np.size(count.value)},
         )
     )

@@ -111,6 +111,8 @@ def _add(adjoints: list[Any], owned: set[int], index: int, adjoint: Any) -> None
         adjoints[index] = present = present + adjoint
         if type(present) is np.ndarray:
             owned.add(index)
+        else:  # a sum of arrays without axes is a number, which nothing can be added to in place
+            owned.discard(index)
 
 
 def _add_in_place(
