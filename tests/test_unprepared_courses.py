@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_unprepared import in_place, through_views
 
 import diffkit as dk
 from diffkit.backends.tape import known
@@ -92,22 +93,6 @@ def assert_same(a: tuple[Any, Any], b: tuple[Any, Any]) -> None:
 
 
 # ---------------------------------------------------------------------- what is followed
-
-
-def in_place(x: Any) -> Any:
-    y = x * 2.0
-    y[1:] *= x[:-1]
-    y[0] = y[2] + x[0]
-    y += x
-    return np.sum(y * y)
-
-
-def through_views(x: Any) -> Any:
-    a = np.zeros_like(x)
-    tail = a[1:]
-    tail[...] = x[:-1] ** 2
-    a[0] = x[2]
-    return np.sum(a * x) + tail[0]
 
 
 def a_copy_apart(x: Any) -> Any:
