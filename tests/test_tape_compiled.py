@@ -18,7 +18,7 @@ from test_tape_programs import compiled
 
 import diffkit as dk
 from diffkit import nn
-from diffkit.backends.tape import assembly
+from diffkit.backends.tape import assembly, differentiator, entry
 from diffkit.backends.tape.batching import batched
 from diffkit.backends.tape.dots import with_dots
 from diffkit.backends.tape.emit import CACHE_LINE, Emitter
@@ -454,6 +454,33 @@ def test_a_sum_that_overflows_without_its_factor_is_left_to_the_walk() -> None:
     x = np.array([1e154, 1e154])
     assert prepared.value_and_gradient(x)[0] == pytest.approx(np.exp(-2.0), rel=1e-14)
     np.testing.assert_allclose(prepared.gradient(x), dk.gradient(f, x), rtol=1e-14)
+
+
+# ---------------------------------------------------------------------- trial
+
+
+def test_a_program_serves_only_once_it_has_given_what_the_walk_gives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def wrong(graph: Any, data: Any) -> Any:
+        right = entry.compiled(graph, data)
+        assert right is not None
+        return entry.Compiled(lambda x, d: (right.run(x, d)[0], np.array([1.0, 2.0])), right.source)
+
+    monkeypatch.setattr(differentiator, "compiled", wrong)
+    prepared = dk.prepare(lambda x: np.sum(x**2), np.ones(2))
+    for x in np.random.default_rng(0).normal(size=(differentiator.LAST_TRIAL + 2, 2)):
+        np.testing.assert_allclose(prepared.gradient(x), 2 * x)
+    program = prepared._programs[-1]
+    assert program.compiled is None
+    assert program.candidate is None  # it has had its chances
+    assert program.has_values
+
+
+def test_constants_that_underflow_together_are_left_to_the_walk() -> None:
+    prepared = dk.prepare(lambda x: x * 1e300 * 1e-300 * 1e-300, 1.0)
+    for _ in range(5):
+        assert prepared.gradient(1.0) == pytest.approx(1e-300, rel=1e-14)
 
 
 # ---------------------------------------------------------------------- numbers

@@ -40,6 +40,7 @@ from diffkit.tracing.recording import DataLayout, describe_data, is_nested, reco
 from diffkit.tracing.steps import listed, steps_from
 
 LONGEST: Final = 20_000  # operations; to compile many more takes longer than it saves
+LAST_TRIAL: Final = 32  # gradients, by which a program must have given one that is right
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ class _Program:
 
     Attributes:
         gradients: how many gradients it has given by the general way.
-        compiled: its gradient as one function; None until a second gradient was asked for.
+        candidate: its gradient as one function, before it has been seen to agree.
+        compiled: the same from then on; None until a second gradient was asked for.
         has_values: whether the recording still holds the values it was made with.
         products: what it has for Hessian times vector.
     """
@@ -114,6 +116,7 @@ class _Program:
     arguments: DataLayout
     outside: OutsideState
     gradients: int = 0
+    candidate: Compiled | None = None
     compiled: Compiled | None = None
     has_values: bool = True
     products: Products = field(default_factory=Products)
@@ -121,20 +124,28 @@ class _Program:
     def fits(self, layout: Layout, arguments: DataLayout) -> bool:
         return self.layout == layout and self.arguments == arguments and self.outside.holds()
 
-    def count_gradient(self, data: tuple[Any, ...]) -> None:
+    def count_gradient(self, point: Point, gradient: Leaves) -> None:
         """Compile at the second gradient, because there will be more.
 
+        The program serves once it has given what the general way gave.
+
         Args:
-            data: the arguments that go with `x`.
+            point: where.
+            gradient: there, by the general way.
         """
         self.gradients += 1
-        if self.gradients != 2 or self.graph.operations > LONGEST:
+        if self.gradients == 2 and self.graph.operations <= LONGEST:
+            self.candidate = compiled(self.graph, point.data)
+            self.outside.quicken()
+        if self.candidate is None:
             return
-        self.compiled = compiled(self.graph, data)
-        self.outside.quicken()
-        if self.compiled is not None:  # whose buffers hold as much again
-            self.graph.forget_values()
+        found = self.candidate.run(point.x, point.data)
+        if found is not None and _agree(point.layout.flatten(found[1]), gradient):
+            self.compiled, self.candidate = self.candidate, None
+            self.graph.forget_values()  # the program's buffers hold as much again
             self.has_values = False
+        elif self.gradients == LAST_TRIAL:
+            self.candidate = None
 
 
 @dataclass(slots=True)
@@ -224,7 +235,8 @@ class TapePrepared(Matrices):
         if of not in ("gradient", "hvp"):
             raise InvalidInput(f"of={of!r} must be 'gradient' or 'hvp', which are compiled")
         for program in reversed(self._programs):
-            found = program.compiled if of == "gradient" else program.products.compiled
+            gradient = program.compiled or program.candidate
+            found = gradient if of == "gradient" else program.products.compiled
             if found is not None:
                 return found.source
         raise UnsupportedOperation(
@@ -236,11 +248,12 @@ class TapePrepared(Matrices):
         run = self.run(point)
         output, program = run.output, run.program
         self._require_scalar(output)
-        if program is not None:
-            program.count_gradient(point.data)
         leaf = output.layout.leaves[0]
         seed = leaf.dtype.type(1) if leaf.scalar else np.ones((), leaf.dtype)
-        return output, self._answer(run, point, lambda at: at.pull_back([seed]))
+        gradient = self._answer(run, point, lambda at: at.pull_back([seed]))
+        if program is not None:
+            program.count_gradient(point, gradient)
+        return output, gradient
 
     def _answer(
         self, run: _Run, point: Point, derive: Callable[[_Run], Leaves], by_output: bool = False
@@ -340,6 +353,17 @@ def _about_derivative(prepared: Prepared) -> Prepared:
     assert isinstance(prepared, TapePrepared)
     prepared.derived = True
     return prepared
+
+
+def _agree(found: Leaves, expected: Leaves) -> bool:
+    """Whether two gradients differ by no more than many roundings, in the largest entry."""
+    if any(map(is_traced, expected)):
+        return False
+    pairs = list(zip(found, expected, strict=True))
+    eps = max((float(np.finfo(np.asarray(b).dtype).eps) for _, b in pairs), default=0.0)
+    size = max((float(np.max(np.abs(b), initial=0)) for _, b in pairs), default=0.0)
+    apart = max((float(np.max(np.abs(a - b), initial=0)) for a, b in pairs), default=0.0)
+    return bool(apart <= np.sqrt(eps) * size)
 
 
 def _evaluated(program: _Program, leaves: Leaves, data: Leaves) -> _Run:
