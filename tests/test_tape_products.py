@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenarios import SCENARIOS, Scenario
 from test_scenarios import elsewhere, is_number, vector
-from test_tape_programs import STEPS, loss, network
+from test_tape_programs import STEPS, loss, network, program_of
 
 import diffkit as dk
 from diffkit.backends.tape.products import product_plan
@@ -174,12 +174,7 @@ def test_a_source_is_there_once_it_is_compiled() -> None:
 
 @given(st.lists(st.sampled_from(sorted(STEPS)), min_size=1, max_size=6), st.integers(0, 99))
 def test_random_programs_agree_with_the_general_way(names: list[str], seed: int) -> None:
-    def f(x: Any) -> Any:
-        y, z = x, x * 0.5
-        for name in names:
-            y, z = STEPS[name](y, z), y
-        return np.sum(y * z)
-
+    f = program_of(names)
     rng = np.random.default_rng(seed)
     x, v = rng.normal(size=4), rng.normal(size=4)
     prepared = compiled(f, x, v)

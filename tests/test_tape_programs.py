@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections import namedtuple
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -250,14 +251,21 @@ def _written(x: Any, y: Any) -> Any:
     return out
 
 
-@given(st.lists(st.sampled_from(sorted(STEPS)), min_size=1, max_size=8), st.integers(0, 99))
-def test_random_programs_agree_with_the_walk(names: list[str], seed: int) -> None:
+def program_of(names: list[str]) -> Callable[[Any], Any]:
+    """A function that takes the steps of these names, one after the other."""
+
     def f(x: Any) -> Any:
         y, z = x, x * 0.5
         for name in names:
             y, z = STEPS[name](y, z), y
         return np.sum(y * z)
 
+    return f
+
+
+@given(st.lists(st.sampled_from(sorted(STEPS)), min_size=1, max_size=8), st.integers(0, 99))
+def test_random_programs_agree_with_the_walk(names: list[str], seed: int) -> None:
+    f = program_of(names)
     rng = np.random.default_rng(seed)
     x = rng.normal(size=4)
     prepared = compiled(f, x)

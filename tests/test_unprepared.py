@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,15 @@ X = np.array([0.5, -1.25, 2.0])
 def walked(f: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
     """Value and gradient by the general way: of a function prepared just now."""
     return dk.prepare(f, *arguments).value_and_gradient(*arguments)
+
+
+def in_threads(work: Callable[[int], None], numbers: Iterable[int]) -> None:
+    """Do the work for all numbers at once."""
+    threads = [threading.Thread(target=work, args=(k,)) for k in numbers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def in_place(x: Any) -> Any:
@@ -309,11 +318,7 @@ def test_nodes_that_threads_record_have_their_places() -> None:
                 part = part * 1.01 + k
             parts[k] = part
 
-        threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(work, range(4))
         return parts[0] + parts[1] + parts[2] + parts[3]
 
     graph = trace(f, 2.0)

@@ -7,7 +7,6 @@ compiled; the program may serve only where a new recording takes that very cours
 from __future__ import annotations
 
 import gc
-import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_unprepared import in_place, through_views
+from test_unprepared import in_place, in_threads, through_views
 
 import diffkit as dk
 from diffkit.backends.tape import known
@@ -571,11 +570,7 @@ def test_several_threads_may_ask_at_once() -> None:
             if value != expected[k][0] or not same:
                 wrong.append(k)
 
-    threads = [threading.Thread(target=work, args=(k,)) for k in expected]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, expected)
     assert not wrong
 
 
@@ -589,11 +584,7 @@ def test_a_function_may_use_threads() -> None:
                 part = part * 1.01 + (k * np.ones(2))[i % 2]
             parts[k] = part
 
-        threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(work, range(4))
         return parts[0] + parts[1] + parts[2] + parts[3]
 
     for _ in range(20):

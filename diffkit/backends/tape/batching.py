@@ -18,17 +18,12 @@ from diffkit.backends.tape.group_writer import Declined, GroupWriter, Operand
 from diffkit.backends.tape.groups import independent_groups
 from diffkit.backends.tape.keys import step_key
 from diffkit.backends.tape.lives import WRITES_ANYWHERE, is_simple_ufunc
-from diffkit.backends.tape.plan import Plan, Step
+from diffkit.backends.tape.plan import Plan, Step, compiled_only
 from diffkit.backends.tape.stacks import Stack, chosen_rows, sorted_by
 from diffkit.backends.tape.sums import MANY, TOTAL
-from diffkit.tracing.graph import Missing, Primitive
 from diffkit.tracing.primitives import PRIMITIVES
 
-_NOT_RECORDED: Final = Missing("made while a gradient is compiled")
-
-STACK: Final = Primitive(
-    "stack_rows", lambda *rows: np.stack(rows), _NOT_RECORDED, _NOT_RECORDED, _NOT_RECORDED
-)
+STACK: Final = compiled_only("stack_rows", lambda *rows: np.stack(rows))
 
 
 def batched(plan: Plan) -> Plan:

@@ -107,7 +107,6 @@ class _Program:
         gradients: how many gradients it has given by the general way.
         candidate: its gradient as one function, before it has been seen to agree.
         compiled: the same from then on; None until a second gradient was asked for.
-        has_values: whether the recording still holds the values it was made with.
         products: what it has for Hessian times vector.
     """
 
@@ -118,8 +117,12 @@ class _Program:
     gradients: int = 0
     candidate: Compiled | None = None
     compiled: Compiled | None = None
-    has_values: bool = True
     products: Products = field(default_factory=Products)
+
+    @property
+    def has_values(self) -> bool:
+        """Whether the recording still holds the values it was made with."""
+        return self.compiled is None
 
     def fits(self, layout: Layout, arguments: DataLayout) -> bool:
         return self.layout == layout and self.arguments == arguments and self.outside.holds()
@@ -143,7 +146,6 @@ class _Program:
         if found is not None and _agree(point.layout.flatten(found[1]), gradient):
             self.compiled, self.candidate = self.candidate, None
             self.graph.forget_values()  # the program's buffers hold as much again
-            self.has_values = False
         elif self.gradients == LAST_TRIAL:
             self.candidate = None
 

@@ -146,8 +146,7 @@ def _grows(step: Step, plan: Plan) -> bool:
     """Whether the function itself takes an operation that can make numbers of any size."""
     if step.primitive is None or step.primitive.name not in GROWING:
         return False
-    own = step.origin is None or not step.origin.adjoint
-    return own and not plan.steps[step.inputs[-1]].constant
+    return not step.is_adjoint and not plan.steps[step.inputs[-1]].constant
 
 
 def _in_range(plan: Plan, doubles: bool) -> list[str]:

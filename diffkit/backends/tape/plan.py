@@ -6,7 +6,7 @@ The reverse walk is itself recorded, which joins forward and reverse operations 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain, compress, count, pairwise
 from operator import not_
@@ -18,7 +18,7 @@ from diffkit.backends.tape.kinks import KINKS
 from diffkit.backends.tape.ties import may_tie
 from diffkit.backends.tape.walk import walk
 from diffkit.structure import is_traced
-from diffkit.tracing.graph import Graph, Node, Primitive, watch
+from diffkit.tracing.graph import Graph, Missing, Node, Primitive, watch
 from diffkit.tracing.locations import Place, located
 from diffkit.tracing.tracer import Trace, Traced
 
@@ -52,11 +52,22 @@ class Step(NamedTuple):
     constant: bool
     origin: Origin | None = None
 
+    @property
+    def is_adjoint(self) -> bool:
+        """Whether it is known to belong to the reverse sweep."""
+        return self.origin is not None and self.origin.adjoint
+
     def on(self, inputs: tuple[int, ...]) -> Step:
         """The same step with its arguments at other positions."""
         if inputs == self.inputs:
             return self
         return Step(self.primitive, inputs, self.static, self.value, self.constant, self.origin)
+
+
+def compiled_only(name: str, function: Callable[..., Any]) -> Primitive:
+    """A primitive that no function uses: it is made while a gradient is compiled."""
+    missing = Missing("made while a gradient is compiled")
+    return Primitive(name, function, missing, missing, missing)
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,12 @@ import numpy as np
 
 from diffkit.backends.tape.keys import alike
 from diffkit.backends.tape.lines import entry_place
-from diffkit.backends.tape.plan import Plan, Step
-from diffkit.tracing.graph import Missing, Primitive
+from diffkit.backends.tape.plan import Plan, Step, compiled_only
 from diffkit.tracing.primitives import PRIMITIVES
 
 MANY: Final = 8  # terms, from which they are summed at once; sums, from which order matters
 
 LARGEST_FACTOR: Final = 1e30  # and its reciprocal the smallest, of what is multiplied anew
-
-_NOT_RECORDED: Final = Missing("made while a gradient is compiled")
 
 
 def _total(*terms: Any, signs: tuple[int, ...]) -> Any:
@@ -33,7 +30,7 @@ def _total(*terms: Any, signs: tuple[int, ...]) -> Any:
     return result
 
 
-TOTAL: Final = Primitive("total", _total, _NOT_RECORDED, _NOT_RECORDED, _NOT_RECORDED)
+TOTAL: Final = compiled_only("total", _total)
 
 Term = tuple[int, int]  # a position, and 1 or -1
 
@@ -241,7 +238,7 @@ class _Sums(_Regrouping):
 
 
 def _is_adjoint(step: Step) -> bool:
-    return step.origin is None or step.origin.adjoint
+    return step.origin is None or step.is_adjoint
 
 
 def _is_moderate(value: Any, largest: float) -> bool:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from diffkit.backends.tape.keys import alike
-from diffkit.backends.tape.plan import Step
+from diffkit.backends.tape.plan import Step, compiled_only
 from diffkit.backends.tape.sum_rules import axes_of, is_beside
-from diffkit.tracing.graph import Missing, Primitive
 
 if TYPE_CHECKING:
     from diffkit.backends.tape.rules import Rule
@@ -21,20 +20,10 @@ if TYPE_CHECKING:
 
 TURNS: Final = frozenset(("negative", "broadcast_to", "reshape"))
 
-_NOT_RECORDED: Final = Missing("made while a gradient is compiled")
-
-MORE_THAN: Final = Primitive(
-    "more_than",
-    lambda outcomes, *, count: bool(np.count_nonzero(outcomes) > count),
-    _NOT_RECORDED,
-    _NOT_RECORDED,
-    _NOT_RECORDED,
+MORE_THAN: Final = compiled_only(
+    "more_than", lambda outcomes, *, count: bool(np.count_nonzero(outcomes) > count)
 )
 """Whether more than `count` outcomes are true."""
-
-
-def _is_adjoint(step: Step) -> bool:
-    return step.origin is not None and step.origin.adjoint
 
 
 def _untied(s: Simplifier, step: Step) -> int | None:
@@ -44,7 +33,7 @@ def _untied(s: Simplifier, step: Step) -> int | None:
     larger = _unless_nan(s, wins)
     if (
         not s.free
-        or not _is_adjoint(step)
+        or not step.is_adjoint
         or larger is None
         or halved is None
         or not s.is_zero(nothing)
@@ -100,14 +89,14 @@ def _untied_extreme(s: Simplifier, step: Step) -> int | None:
     negative = s.made_by(shared, "negative")
     quotient = s.made_by(shared if negative is None else negative.inputs[0], "divide")
     either = s.made_by(wins, "bitwise_or")
-    if not s.free or not _is_adjoint(step) or not s.is_zero(nothing) or quotient is None:
+    if not s.free or not step.is_adjoint or not s.is_zero(nothing) or quotient is None:
         return None
     g, count = quotient.inputs
     counted = s.made_by(s.behind(count, "reshape"), "sum")
     cast = None if counted is None else s.made_by(counted.inputs[0], "astype")
     if either is None or counted is None or cast is None or cast.inputs[0] != wins:
         return None
-    if not (_is_adjoint(either) and _is_adjoint(counted)):  # a mask of the user's own
+    if not (either.is_adjoint and counted.is_adjoint):  # a mask of the user's own
         return None
     extreme = _equal_to_extreme(s, either.inputs[0])
     if extreme is None or not alike(s.value(g), s.value(count)):
