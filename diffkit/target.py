@@ -93,7 +93,14 @@ class Target(NamedTuple):
 
     def call_plain(self, point: Point) -> Any:
         """What `f` itself returns for fresh copies of the leaves and read-only data."""
-        x, data = point.layout.restore(point.leaves), point.data
+        return self.call_unwritten(point.layout.restore(point.leaves), point.data)
+
+    def call_unwritten(self, x: Any, data: tuple[Any, ...]) -> Any:
+        """What `f` itself returns for an `x` that it may write into and data that it may not.
+
+        Raises:
+            InvalidInput: it writes into the data.
+        """
         if not data:
             return self.call(x, ())
         try:

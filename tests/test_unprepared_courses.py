@@ -43,7 +43,8 @@ class Seen:
 
 @pytest.fixture(autouse=True)
 def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
-    """Compile a course at once; nothing is known before a test or after it."""
+    """Compile a course at once, not the function; nothing is known before a test or after it."""
+    monkeypatch.setattr(known, "stand", lambda target: None)
     monkeypatch.setattr(known, "WORTH_COMPILING", 1)
     monkeypatch.setattr(known, "FIRST_LOOKED_AT", 1)
     counts = Seen()

@@ -11,6 +11,7 @@ of frozen dataclasses are looked at: `object.__setattr__` and `vars` reach them.
 
 from __future__ import annotations
 
+import builtins
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -164,6 +165,8 @@ class _Walk:
         if (id(names), name) not in self.looked_at:
             self.looked_at.add((id(names), name))
             self._watch(in_globals, names, name)
+            if name not in names and hasattr(builtins, name):  # a global may come before it
+                self.watches.append(Watch(in_globals, (names, name), MISSING))
 
     def _enter_members(self, container: Any) -> None:
         held = members(container)

@@ -136,7 +136,7 @@ def _frozen(value: Any) -> Any:
     Integers, slices and tuples of them stay what they are, so that nothing need be made of them.
     """
     kind = type(value)
-    if kind in _EXACT:
+    if kind in _EXACT or isinstance(value, type):
         return value
     if kind is tuple:
         return tuple([_frozen(part) for part in value])

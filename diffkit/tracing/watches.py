@@ -163,8 +163,11 @@ class _Writer:
             function, name = watch.place
             written = self._is(f"{self._name(function)}.{name}", watch.found)
         elif watch.look is in_globals and type(watch.place[0]) is dict:
-            names, name = watch.place
-            written = self._is(f"{self._name(names)}[{self._name(name)}]", watch.found)
+            names, name = map(self._name, watch.place)
+            missing = [f"{name} not in {names}"]
+            written = (
+                missing if watch.found is MISSING else self._is(f"{names}[{name}]", watch.found)
+            )
         elif watch.look is attribute:
             owner, name = watch.place
             written = self._attribute(owner, name, watch.found)

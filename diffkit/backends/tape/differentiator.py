@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from diffkit.backends.tape import jacobians
+from diffkit.backends.tape.agreement import agree
 from diffkit.backends.tape.entry import Compiled, compiled
 from diffkit.backends.tape.matrices import Matrices
 from diffkit.backends.tape.once import (
@@ -143,7 +144,7 @@ class _Program:
         if self.candidate is None:
             return
         found = self.candidate.run(point.x, point.data)
-        if found is not None and _agree(point.layout.flatten(found[1]), gradient):
+        if found is not None and agree(point.layout.flatten(found[1]), gradient):
             self.compiled, self.candidate = self.candidate, None
             self.graph.forget_values()  # the program's buffers hold as much again
         elif self.gradients == LAST_TRIAL:
@@ -355,17 +356,6 @@ def _about_derivative(prepared: Prepared) -> Prepared:
     assert isinstance(prepared, TapePrepared)
     prepared.derived = True
     return prepared
-
-
-def _agree(found: Leaves, expected: Leaves) -> bool:
-    """Whether two gradients differ by no more than many roundings, in the largest entry."""
-    if any(map(is_traced, expected)):
-        return False
-    pairs = list(zip(found, expected, strict=True))
-    eps = max((float(np.finfo(np.asarray(b).dtype).eps) for _, b in pairs), default=0.0)
-    size = max((float(np.max(np.abs(b), initial=0)) for _, b in pairs), default=0.0)
-    apart = max((float(np.max(np.abs(a - b), initial=0)) for a, b in pairs), default=0.0)
-    return bool(apart <= np.sqrt(eps) * size)
 
 
 def _evaluated(program: _Program, leaves: Leaves, data: Leaves) -> _Run:

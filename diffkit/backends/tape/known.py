@@ -1,10 +1,11 @@
 """Gradients of functions that were not prepared, compiled once their course is known by heart.
 
-Without preparation a function is recorded afresh at every call, so that nothing outside it can be
-out of date. What it does is mostly the same each time. A course that was taken often enough is
-compiled, with everything but its structure as an input: the leaves of `x`, the data, every captured
-array. The program serves whenever a new recording turns out to have taken that very course, step by
-step; so this table holds nothing that could be wrong, only what has been worked out before.
+Unless it is one that may `stand`, a function that is not prepared is recorded afresh at every call,
+so that nothing outside it can be out of date. What it does is mostly the same each time. A course
+that was taken often enough is compiled, with everything but its structure as an input: the leaves
+of `x`, the data, every captured array. The program serves whenever a new recording turns out to
+have taken that very course, step by step; so this table holds nothing that could be wrong, only
+what has been worked out before.
 
 The table is bounded, in courses and in bytes, and keeps no array of the user's alive.
 """
@@ -16,10 +17,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, NamedTuple
+from weakref import ref
 
+from diffkit.backends.tape.agreement import is_value
 from diffkit.backends.tape.entry import compiled
+from diffkit.backends.tape.standing import Standing, stand
 from diffkit.structure import Layout, Leaves, flatten
-from diffkit.target import Function
+from diffkit.target import Function, Point, Target
 from diffkit.tracing.graph import Graph, Node
 from diffkit.tracing.scripts import Script, keys_of, script_of
 from diffkit.tracing.tracer import Trace, Traced
@@ -34,7 +38,6 @@ WORTH_COMPILING: Final = 8  # times that a course was taken; a long one takes lo
 STEPS_PER_TIME: Final = 500
 FIRST_LOOKED_AT: Final = 3  # calls of a function, before which no course of it is noted
 MOST_TRUST: Final = 32
-ROUNDING: Final = 2.0**-26  # up to which two ways to compute a value may differ
 
 Program = Callable[[Any, tuple[Any, ...]], Any]
 
@@ -82,6 +85,7 @@ class Course:
         program: from `x` and everything else that was given to value and gradient, or to None
             where it does not apply, as at a tie.
         times: how often the course was taken.
+        is_tried: whether to compile it has been tried.
         trust: how often the program may still decline, by and large, before it is given up.
     """
 
@@ -90,15 +94,20 @@ class Course:
         self.bytes = size
         self.program: Program | None = None
         self.times = 0
+        self.is_tried = False
         self.trust = MOST_TRUST // 2
 
-    def count(self, recording: Recording, layout: Layout) -> None:
-        """Count that the function took this course, and compile the gradient when it is time."""
-        self.times += 1
-        if self.times == WORTH_COMPILING + len(self.script.steps) // STEPS_PER_TIME:
-            graph, given = _graph_of(recording, self.script, layout)
-            found = compiled(graph, given)
-            self.program = None if found is None else found.run
+    @property
+    def worth(self) -> int:
+        """How often the course should be taken before its gradient is compiled."""
+        return WORTH_COMPILING + len(self.script.steps) // STEPS_PER_TIME
+
+    def compile(self, recording: Recording, layout: Layout) -> None:
+        """Compile the gradient."""
+        self.is_tried = True
+        graph, given = _graph_of(recording, self.script, layout)
+        found = compiled(graph, given)
+        self.program = None if found is None else found.run
 
     def gradient(self, layout: Layout, given: Leaves | None, value: float) -> Any:
         """The gradient by the program; None where it does not apply.
@@ -113,7 +122,7 @@ class Course:
             return None
         count = len(layout.leaves)
         result = program(layout.unflatten(given[:count]), tuple(given[count:]))
-        if result is not None and abs(result[0] - value) <= ROUNDING * abs(value):
+        if result is not None and is_value(result[0], value):
             self.trust = min(self.trust + 1, MOST_TRUST)
             return result[1]
         self.trust -= 1
@@ -140,21 +149,68 @@ class Courses:
     Attributes:
         courses: those known.
         used: whether they have been asked for of late.
+        calls: how often the function that called last has done so without a break.
     """
 
     def __init__(self) -> None:
         self.courses: tuple[Course, ...] = ()
         self.used = True
+        self.calls = 0
+        self._last: Callable[[], Any] | None = None
+        self._standing: Callable[[], Standing | None] = _nothing
         self._pause = FIRST_LOOKED_AT - 1
         self._length = 1
 
     @property
     def size(self) -> float:
         """Which part of all that may be kept they take."""
-        return sum(
+        standing = self._standing()
+        return (0 if standing is None else standing.bytes / MOST_BYTES) + sum(
             max(len(course.script.steps) / MOST_STEPS, course.bytes / MOST_BYTES)
             for course in self.courses
         )
+
+    def called_by(self, f: Function) -> None:
+        """Note which function it is that calls; many a one is made anew for every call."""
+        if self._last is not None and self._last() is f:
+            self.calls += 1
+        else:
+            self._last, self.calls = _reference(f), 1
+
+    def count(
+        self, course: Course, recording: Recording, target: Target, point: Point, gradient: Any
+    ) -> None:
+        """Count that the function took a course, and compile the gradient when it is time.
+
+        Args:
+            course: that it took.
+            recording: of it.
+            target: the function.
+            point: where.
+            gradient: there.
+        """
+        course.times += 1
+        if course.times < course.worth or course.is_tried:
+            return
+        if self.calls >= course.worth and self._stand(course, target, point, gradient):
+            course.times = 0
+        else:
+            course.compile(recording, point.layout)
+
+    def _stand(self, course: Course, target: Target, point: Point, gradient: Any) -> bool:
+        """Compile the gradient for the function itself rather than for its code, if that may be."""
+        standing = stand(target)
+        if standing is None or not standing.learn(target, point, gradient, course.bytes):
+            return False
+        self._standing = ref(standing)
+        KNOWN.shrink()
+        return True
+
+    def forget(self) -> None:
+        """Let go of what is kept with a function."""
+        standing = self._standing()
+        if standing is not None:
+            standing.forget()
 
     def expected(self) -> Course | None:
         """The course to expect, if its gradient is compiled."""
@@ -233,6 +289,7 @@ class Known:
         while True:
             key, courses = self._places.popitem(last=False)
             if not courses.used:
+                courses.forget()
                 return courses
             courses.used = False
             self._places[key] = courses
@@ -240,6 +297,8 @@ class Known:
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
+            for courses in self._places.values():
+                courses.forget()
             self._places.clear()
 
 
@@ -248,6 +307,17 @@ def _identity(f: Function) -> int:
     while type(f) is partial:
         f = f.func
     return id(getattr(f, "__code__", None) or type(f))
+
+
+def _reference(f: Function) -> Callable[[], Any] | None:
+    try:
+        return ref(f)
+    except TypeError:  # it has no room for that
+        return None
+
+
+def _nothing() -> None:
+    return None
 
 
 KNOWN: Final = Known()

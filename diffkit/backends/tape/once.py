@@ -1,10 +1,11 @@
 """The short ways to one gradient of a function that returns one number of double precision.
 
-The function is recorded at every call, and nothing of the recording is kept but what it did, step
-by step. When it has done the same a few times, that is compiled (`known`); from then on a recording
-that finds every step as expected computes nothing itself, and the program does it all. Where
-anything is out of the ordinary the general way is taken, which knows every case, every warning and
-every refusal.
+The function is recorded, and nothing of the recording is kept but what it did, step by step. When
+it has done the same a few times, that is compiled: for the function itself, if all that it depends
+on can be watched (`standing`), else for its code (`known`). Such a function is still recorded at
+every call, but a recording that finds every step as expected computes nothing, and the program does
+it all. Where anything is out of the ordinary the general way is taken, which knows every case,
+every warning and every refusal.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from diffkit.assembly import assembled
 from diffkit.backends.tape.kinks import KINKS, some_tie
 from diffkit.backends.tape.known import KNOWN, Course, Courses, Recording
+from diffkit.backends.tape.standing import standing_of
 from diffkit.backends.tape.ties import may_tie
 from diffkit.backends.tape.underflow import Underflow, any_tiny
 from diffkit.backends.tape.walk import all_adjoints
@@ -56,6 +58,10 @@ def gradient_at_once(f: Function, x: Any, data: tuple[Any, ...]) -> Any:
     """
     if type(x) is Traced:
         return _of_traced_leaf(f, x) if x.dtype is _FLOAT64 and not data else None
+    standing = standing_of(f)
+    found = None if standing is None else standing.value_and_gradient(x, data)
+    if found is not None:
+        return found
     target = Target(f)
     if (type(x) is float or type(x) is np.float64) and math.isfinite(x) and not data:
         x = np.float64(x)  # the argument of many a tiny function
@@ -128,10 +134,11 @@ def number_and_gradient(target: Target, point: Point, plain: Any) -> tuple[Any, 
     if not _is_usual(plain):
         return None
     courses = KNOWN.courses(target.f, point.layout)
+    courses.called_by(target.f)
     course = courses.expected()
     with np.errstate(all="ignore"):  # once for all: it costs as much as several operations
         if course is None:
-            return _afresh(_recorded(target, point, None), point.layout, plain, courses, None)
+            return _afresh(_recorded(target, point, None), target, point, plain, courses, None)
         recording = _recorded(target, point, course.script)
         followed = recording is not None and recording.follows(course.script)
         if recording is not None and followed:
@@ -141,12 +148,14 @@ def number_and_gradient(target: Target, point: Point, plain: Any) -> tuple[Any, 
                 return plain, gradient
         if recording is None or not recording.is_computed():
             recording = _recorded(target, point, None)
-        return _afresh(recording, point.layout, plain, courses, course if followed else None)
+        declined = course if followed else None
+        return _afresh(recording, target, point, plain, courses, declined)
 
 
 def _afresh(
     recording: Recording | None,
-    layout: Layout,
+    target: Target,
+    point: Point,
     plain: Any,
     courses: Courses,
     declined: Course | None,
@@ -155,7 +164,8 @@ def _afresh(
 
     Args:
         recording: what the function did.
-        layout: of the point.
+        target: the function.
+        point: where.
         plain: what the plain function gave.
         courses: those that it is known to take.
         declined: the one whose program is known not to serve here.
@@ -166,12 +176,12 @@ def _afresh(
     if course is not None and course is not declined:
         nodes = recording.trace.nodes
         given = [nodes[place].value for place in course.script.given]
-        gradient = course.gradient(layout, given, plain)
+        gradient = course.gradient(point.layout, given, plain)
         if gradient is not None:
             return plain, gradient
-    found = _by_walk(recording, layout, plain)
+    found = _by_walk(recording, point.layout, plain)
     if found is not None and course is not None:
-        course.count(recording, layout)
+        courses.count(course, recording, target, point, found[1])
     return found
 
 

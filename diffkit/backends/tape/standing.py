@@ -1,0 +1,160 @@
+"""Gradients without preparation of functions that stand: the same one, called again and again.
+
+Where all that such a function depends on can be watched (`determined`), its gradient is compiled
+as that of a prepared function is, guards included. From then on, as long as what is outside is as
+it was, the program is asked for the gradient; the function is only run plain, and must give the
+value that the program found.
+
+What is compiled is kept with the function itself, so that it goes when the function goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any, Final
+
+import numpy as np
+
+from diffkit.backends.tape.agreement import agree, is_value
+from diffkit.backends.tape.entry import compiled
+from diffkit.errors import DiffkitError
+from diffkit.structure import map_leaves
+from diffkit.target import Function, Point, Target
+from diffkit.tracing.determined import is_determined
+from diffkit.tracing.outside import OutsideState, outside_state
+from diffkit.tracing.recording import describe_data, record
+
+MOST_PROGRAMS: Final = 8  # of one function
+MOST_CHANGES: Final = 3  # of what is outside, after which one cannot rely on it
+MOST_TRUST: Final = 32
+
+_PLAIN: Final = (bool, int, str, bytes, type(None))  # data that are fixed by their value
+_KEPT_AS: Final = "__diffkit_standing__"
+
+Program = Callable[[Any, tuple[Any, ...]], Any]
+
+
+class Standing:
+    """A function that stands, and its compiled gradients.
+
+    Attributes:
+        f: the function.
+        bytes: what the programs take, by and large.
+        is_given_up: whether programs do not pay.
+    """
+
+    def __init__(self, f: FunctionType) -> None:
+        self.f = f
+        self.bytes = 0
+        self.is_given_up = False
+        self._programs: tuple[Program, ...] = ()
+        self._outside: OutsideState | None = None
+        self._changes = 0
+        self._trust = MOST_TRUST // 2
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.f,)
+
+    def value_and_gradient(self, x: Any, data: tuple[Any, ...]) -> tuple[Any, Any] | None:
+        """The value of the function and its gradient; None where no program applies.
+
+        Args:
+            x: where, as the user gave it.
+            data: the other arguments.
+        """
+        if not self._holds():
+            return None
+        for program in self._programs:
+            found = program(x, data)
+            if found is not None:
+                value = Target(self.f).call_unwritten(map_leaves(_own, x), data)
+                if type(value) is np.float64 and value != 0 and is_value(found[0], value):
+                    self._trust = min(self._trust + 1, MOST_TRUST)
+                    return value, found[1]
+                break
+        self._trust -= 1
+        if self._trust <= 0:
+            self.forget()
+            self.is_given_up = True
+        return None
+
+    def _holds(self) -> bool:
+        """Whether there are programs, and what is outside is as it was when they were made."""
+        outside = self._outside
+        if outside is None:
+            return False
+        if outside.holds():
+            return True
+        self.forget()
+        self._changes += 1
+        self.is_given_up = self._changes >= MOST_CHANGES
+        return False
+
+    def learn(self, target: Target, point: Point, gradient: Any, size: int) -> bool:
+        """Compile the gradient for the course that the function takes at a point.
+
+        Args:
+            target: the function.
+            point: where.
+            gradient: there, by other means.
+            size: how many bytes the program will take, by and large.
+
+        Returns:
+            Whether there is a program, and it gives that gradient there.
+        """
+        if self.is_given_up or len(self._programs) == MOST_PROGRAMS:
+            return False
+        program = self._compiled(target, point)
+        found = None if program is None else program(point.x, point.data)
+        flat = point.layout.flatten
+        if program is None or found is None or not agree(flat(found[1]), flat(gradient)):
+            self.is_given_up = not self._programs
+            return False
+        self._programs = (*self._programs, program)
+        self.bytes += size
+        return True
+
+    def _compiled(self, target: Target, point: Point) -> Program | None:
+        plain = all(type(value) in _PLAIN for value in describe_data(point.data)[0].fixed)
+        if not plain or not is_determined(self.f):
+            return None
+        if self._outside is None:
+            self._outside = outside_state(self.f)
+            self._outside.quicken()
+        try:
+            graph = record(target, point)
+        except DiffkitError:
+            return None
+        found = compiled(graph, point.data)
+        return None if found is None or not self._outside.holds() else found.run
+
+    def forget(self) -> None:
+        """Let go of the programs."""
+        self._programs, self._outside, self.bytes = (), None, 0
+
+
+def _own(value: Any) -> Any:
+    """A leaf as the function is given it, sharing no memory with the user's."""
+    if type(value) is float:
+        return np.float64(value)
+    return value.copy(order="K") if isinstance(value, np.ndarray) else value
+
+
+def standing_of(f: Function) -> Standing | None:
+    """What is kept with a function; None if nothing, or nothing of its own."""
+    if type(f) is not FunctionType:
+        return None
+    standing = f.__dict__.get(_KEPT_AS)
+    return standing if standing is not None and standing.f is f else None
+
+
+def stand(target: Target) -> Standing | None:
+    """What is kept with a function, from now on if need be; None if it is none that can stand."""
+    f = target.f
+    if type(f) is not FunctionType or target.wrt != 0:
+        return None
+    standing = standing_of(f)
+    if standing is None:
+        standing = f.__dict__[_KEPT_AS] = Standing(f)
+    return standing
