@@ -49,6 +49,46 @@ def test_a_prepared_function_handles_a_singular_matrix_where_it_occurs() -> None
             prepared.hvp(x, b)
 
 
+def careful(x: Any) -> Any:
+    """The sum of e^x where that can be computed, else 2 sum x."""
+    try:
+        return np.sum(np.exp(x))
+    except FloatingPointError:
+        return 2 * np.sum(x)
+
+
+def test_a_prepared_function_handles_errors_of_arithmetic_where_they_occur() -> None:
+    modes = {"over": "raise"}
+
+    def literally(x: Any) -> Any:
+        with np.errstate(over="raise"):
+            return careful(x)
+
+    def indirectly(x: Any) -> Any:
+        with np.errstate(**modes):
+            return careful(x)
+
+    moderate, large = np.array([1.0, 2.0]), np.array([1000.0, 2.0])
+    for f in (literally, indirectly):
+        for first in (moderate, large):
+            prepared = dk.prepare(f, first)
+            for _ in range(4):
+                for derive in (prepared.gradient, functools.partial(dk.gradient, f)):
+                    np.testing.assert_allclose(derive(moderate), np.exp(moderate), rtol=1e-14)
+                    assert derive(large).tolist() == [2.0, 2.0]
+
+
+def test_a_function_that_silences_numpy_is_recorded_once() -> None:
+    def f(x: Any) -> Any:
+        with np.errstate(divide="ignore"):
+            return np.sum(np.where(x > 0, np.log(x), x))
+
+    prepared = dk.prepare(f, np.array([0.0, 2.0]))
+    graph = prepared.graph
+    assert prepared.gradient(np.array([-1.0, 4.0])).tolist() == [1.0, 0.25]
+    assert prepared.graph is graph
+
+
 @pytest.mark.filterwarnings("ignore::diffkit.errors.KinkWarning")
 def test_a_prepared_loop_runs_as_often_as_it_must() -> None:
     def halve(x):

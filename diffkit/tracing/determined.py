@@ -171,6 +171,7 @@ def _functions() -> frozenset[Any]:
     return frozenset(
         [
             *_BUILTINS,
+            *FUNCTIONS,
             *(value for _, value in _known_of_numpy()),
             *(getattr(math, name) for name in _public(math)),
             *(getattr(np, name) for name in _OF_NUMPY if callable(getattr(np, name, None))),

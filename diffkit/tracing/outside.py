@@ -6,7 +6,8 @@ lists, tuples, sets and dicts; the numbers of arrays; and all this again for eve
 found on the way. What a function gets at by other ways (an attribute whose name is computed, a
 file) counts as it was when the function was recorded. So do libraries: NumPy and the standard
 library altogether, of diffkit itself the code and the defaults of its functions. The attributes
-of frozen dataclasses are looked at: `object.__setattr__` and `vars` reach them.
+of frozen dataclasses are looked at: `object.__setattr__` and `vars` reach them. Where a function
+lets NumPy raise errors of arithmetic, its course may hang on any number, and nothing holds.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ from diffkit.tracing.watches import (
 _LIBRARIES: Final = sys.stdlib_module_names | {"numpy", "diffkit"}
 _BY_TEXT: Final = frozenset({"getattr", "attrgetter", "vars", "__dict__", "globals"})
 _ALWAYS_NAMED: Final = ("__call__", "__wrapped__", "pyfunc")
+_ERROR_MODES: Final = frozenset({"errstate", "seterr", "seterrcall"})
+_RAISING: Final = frozenset({"raise", "call"})
+_QUIET: Final = frozenset({"ignore", "warn", "print", "log"})
 WORTH_COMPILING: Final = 4  # checks, after which there will be more
 MOST_CHECKED_QUICKLY: Final = 5000  # places; to compile a check of more takes long
 
@@ -154,6 +158,8 @@ class _Walk:
                 self.visit(getattr(function, part))
             else:
                 self._watch(in_function, function, part)
+        if _makes_errors(function.__code__):
+            self.watches.append(Watch(_never, (), True))
         self.objects[id(function)] = function
         for cell in function.__closure__ or ():
             self._watch(in_cell, cell)
@@ -194,6 +200,18 @@ def _has_attributes(value: Any) -> bool:
     return hasattr(value, "__dict__") or not _is_library(type(value).__module__)
 
 
+def _makes_errors(code: CodeType) -> bool:
+    """Whether a function may let NumPy raise errors of arithmetic, on which its course may hang."""
+    if _ERROR_MODES.isdisjoint(_named(code, texts=False)):
+        return False
+    modes = set(_all_texts(code))
+    return not modes.isdisjoint(_RAISING) or modes.isdisjoint(_QUIET)
+
+
+def _never() -> bool:
+    return False
+
+
 def _library(function: FunctionType) -> bool:
     return _is_library(function.__module__) and "diffkit" not in function.__module__
 
@@ -215,6 +233,14 @@ def _named(code: CodeType, texts: bool) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _named(constant, texts)
+
+
+def _all_texts(code: CodeType) -> Iterator[str]:
+    """The texts in a function's code, inner functions included."""
+    yield from _texts(code.co_consts)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _all_texts(constant)
 
 
 def _texts(constants: Iterable[Any]) -> Iterator[str]:

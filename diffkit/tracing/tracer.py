@@ -8,6 +8,7 @@ inner traced array may be a traced array of an outer trace.
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -59,11 +60,16 @@ class Trace(Follower):
 
     def __enter__(self) -> Trace:
         running().append(self)
+        # The garbage collector would look through a growing recording again and again.
+        self._collecting = gc.isenabled()
+        gc.disable()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.closed, self.keys = True, None
         running().remove(self)
+        if self._collecting:
+            gc.enable()
 
     def input(self, value: Any) -> Traced:
         """A new input: a leaf of `x`."""

@@ -35,7 +35,7 @@ MOST_BYTES: Final = 1 << 26  # of all their values together
 LONGEST: Final = 20_000  # steps of a course
 LARGEST: Final = 1 << 24  # bytes of its values; with large arrays all the time is arithmetic
 WORTH_COMPILING: Final = 8  # times that a course was taken; a long one takes longer to compile
-STEPS_PER_TIME: Final = 500
+STEPS_PER_TIME: Final = 2000
 FIRST_LOOKED_AT: Final = 3  # calls of a function, before which no course of it is noted
 MOST_TRUST: Final = 32
 
