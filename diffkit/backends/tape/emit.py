@@ -22,6 +22,7 @@ from diffkit.tracing.graph import same_value
 
 NAMED_OUT: Final = (np.maximum, np.minimum)
 CACHE_LINE: Final = 64  # bytes
+_REAL: Final = (int, float, np.float64)
 WRITTEN_OUT: Final = 32_768  # entries, up to which a repeated constant may take memory
 
 
@@ -51,6 +52,7 @@ class Emitter:
         self._hosts: set[int] = set()
         self._destinations: dict[int, str | None] = {}
         self._listed: set[int] = set()
+        self._boxed: set[int] = set()
         self._reads = Counter(
             step.inputs[0]
             for step in plan.steps
@@ -249,10 +251,38 @@ class Emitter:
         self.name(function.__name__, function)
         # Positional where NumPy allows it: keywords cost a fifth of a small operation.
         where = [] if written is None else [f"out={written}" if function in NAMED_OUT else written]
-        arguments = [f"v{i}" for i in step.inputs]
-        if function in NAMED_OUT:
-            arguments = [self._repeated(i, step) for i in step.inputs]
+        operand = self._repeated if function in NAMED_OUT else self.operand
+        arguments = [operand(i, step) for i in step.inputs]
         return f"{function.__name__}({', '.join([*arguments, *where])})"
+
+    def operand(self, i: int, step: Step) -> str:
+        """An operand of a ufunc: a number goes in an array, which NumPy takes in half the time."""
+        source = self.plan.steps[i]
+        if (
+            not self.doubles
+            or isinstance(source.value, np.ndarray)
+            or not self._takes_doubles(step)
+        ):
+            return f"v{i}"
+        box = f"n{i}"
+        if source.primitive is None and source.constant and type(source.value) in _REAL:
+            number = float(source.value)
+            self.legend[box] = f"{number}"
+            return self.name(box, np.array(number))
+        if type(source.value) is not np.float64:
+            return f"v{i}"
+        if i not in self._boxed:
+            self._boxed.add(i)
+            self.lines.append(f"{self.name(box, np.zeros(()))}[()] = v{i}")
+        return box
+
+    def _takes_doubles(self, step: Step) -> bool:
+        """Whether a step is a ufunc of arrays that are all of doubles."""
+        assert step.primitive is not None
+        types = getattr(step.primitive.function, "types", ())
+        arrays = [v for v in map(self.value, step.inputs) if isinstance(v, np.ndarray)]
+        doubles = bool(arrays) and all(array.dtype == np.float64 for array in arrays)
+        return doubles and ("dd->d" in types or "dd->?" in types)
 
     def _repeated(self, i: int, step: Step) -> str:
         """An operand; a constant number is written out, because NumPy's loop is slow without."""
@@ -298,7 +328,7 @@ class Emitter:
             self.places[position] = self.names[f"v{position}"] = self.places[base]
         else:
             self.lines.append(f"v{position} = v{base}")
-        index, term = added.static["index"], f"v{added.inputs[0]}"
+        index, term = added.static["index"], self.operand(added.inputs[0], step)
         if not isinstance(self.value(base)[index], np.ndarray):
             sign = "+" if step.primitive.name == "add" else "-"
             self.lines.append(f"v{position}[{self.shown(f'k{addend}', index)}] {sign}= {term}")

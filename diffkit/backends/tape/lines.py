@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from diffkit.backends.tape.plan import Step
+from diffkit.backends.tape.reduction_lines import extremum_line, is_contiguous, sum_line
 from diffkit.tracing.primitives.shapes import is_basic
 
 if TYPE_CHECKING:
@@ -17,158 +18,7 @@ if TYPE_CHECKING:
 
 Special = Callable[["Emitter", int, Step], str | None]
 
-FEW_COLUMNS: Final = 6  # up to which the extreme of a row is found column by column
-WORTH_A_SEARCH: Final = 256  # entries
-MOST_ADDENDS: Final = 16_384  # beyond which a sum goes by pairs, as NumPy's
 MANY_READS: Final = 4  # of single entries, from which a list of all entries is cheaper
-
-
-def _sum(emitter: Emitter, position: int, step: Step) -> str | None:
-    written = None
-    if position not in emitter.exact:
-        written = _by_product(emitter, position, step)
-    return _reduced(emitter, np.add, position, step) if written is None else written
-
-
-def _extremum(ufunc: np.ufunc, where: str) -> Special:
-    def write(emitter: Emitter, position: int, step: Step) -> str | None:
-        written = _by_columns(emitter, ufunc, position, step)
-        if written is None:
-            written = _by_position(emitter, where, position, step)
-        return _reduced(emitter, ufunc, position, step) if written is None else written
-
-    return write
-
-
-def _reduced(emitter: Emitter, ufunc: np.ufunc, position: int, step: Step) -> str | None:
-    (a,) = step.inputs
-    if not isinstance(emitter.value(a), np.ndarray):
-        return None
-    axis, keep = step.static["axis"], step.static["keepdims"]
-    if axis is not None and len(axis) == 1:
-        (axis,) = axis
-    name = emitter.name(f"{ufunc.__name__}_reduce", ufunc.reduce)
-    return f"{name}(v{a}, {axis}, None, {emitter.destination(position)}, {keep})"
-
-
-def _rows(emitter: Emitter, position: int, step: Step) -> tuple[Any, Any] | None:
-    """The lanes of a reduction along the last axis as rows of a matrix, and what it gives, flat.
-
-    None unless both always lie at the same place, in order.
-    """
-    (a,) = step.inputs
-    place, last = emitter.places.get(a), np.ndim(emitter.value(a)) - 1
-    if last < 1 or step.static["axis"] != (last,) or place is None or not place.flags.c_contiguous:
-        return None
-    emitter.destination(position)
-    total = emitter.places.get(position)
-    if total is None or not total.flags.c_contiguous or not place.size:
-        return None
-    return place.reshape(-1, place.shape[-1]), total.reshape(-1)
-
-
-def _by_columns(emitter: Emitter, ufunc: np.ufunc, position: int, step: Step) -> str | None:
-    """The extreme of short rows, column by column."""
-    found = _rows(emitter, position, step)
-    if found is None or not 2 <= found[0].shape[1] <= FEW_COLUMNS < found[0].shape[0]:
-        return None
-    (a,), (rows, flat) = step.inputs, found
-    total = emitter.name(f"f{position}", flat)
-    called = emitter.name(ufunc.__name__, ufunc)
-    columns = [emitter.name(f"v{a}_{k}", rows[:, k]) for k in range(rows.shape[1])]
-    first = columns[0]
-    for column in columns[1:]:
-        emitter.lines.append(f"{called}({first}, {column}, out={total})")
-        first = total
-    return emitter.destination(position)
-
-
-def _by_position(emitter: Emitter, method: str, position: int, step: Step) -> str | None:
-    """The extreme of longer rows, by where it is: to find that takes a third of the time."""
-    found = _rows(emitter, position, step)
-    if found is None or found[0].shape[1] <= FEW_COLUMNS or found[0].size < WORTH_A_SEARCH:
-        return None
-    rows, flat = found
-    names = [
-        emitter.name(f"{kind}{position}", value)
-        for kind, value in (
-            ("rows", rows),
-            ("all", rows.reshape(-1)),
-            ("starts", np.arange(rows.shape[0]) * rows.shape[1]),
-            ("at", np.empty(rows.shape[0], np.intp)),
-            ("f", flat),
-        )
-    ]
-    table, entries, starts, at, total = names
-    emitter.lines.append(f"{table}.{method}(1, {at})")
-    emitter.lines.append(f"{emitter.name('add', np.add)}({at}, {starts}, {at})")
-    emitter.lines.append(f"{entries}.take({at}, None, {total}, 'clip')")
-    return emitter.destination(position)
-
-
-def _by_product(emitter: Emitter, position: int, step: Step) -> str | None:
-    """A sum as a product with ones, which takes a fifth of the time."""
-    (a,) = step.inputs
-    value = emitter.value(a)
-    if not isinstance(value, np.ndarray) or value.dtype != np.float64 or not value.size:
-        return None
-    if not isinstance(step.value, np.ndarray):
-        return _total(emitter, a)
-    return _sum_of_rows(emitter, position, step) or _sum_of_columns(emitter, position, step)
-
-
-def _total(emitter: Emitter, a: int) -> str | None:
-    place, size = emitter.places.get(a), np.size(emitter.value(a))
-    if place is None or not place.flags.c_contiguous or size > MOST_ADDENDS:
-        return None
-    flat = f"v{a}" if place.ndim == 1 else emitter.name(f"v{a}_", place.reshape(-1))
-    return f"{flat}.dot({_ones(emitter, size)})"
-
-
-def _sum_of_rows(emitter: Emitter, position: int, step: Step) -> str | None:
-    (a,), found = step.inputs, _rows(emitter, position, step)
-    value = emitter.value(a)
-    if value.ndim < 2 or not 2 <= value.shape[-1] <= MOST_ADDENDS:
-        return None
-    ones = _ones(emitter, value.shape[-1])
-    if found is not None:
-        rows, total = (
-            emitter.name(f"{kind}{position}", part)
-            for kind, part in zip(("rows", "f"), found, strict=True)
-        )
-        emitter.lines.append(f"{rows}.dot({ones}, {total})")
-        return emitter.destination(position)
-    if value.ndim != 2 or step.static["axis"] != (1,) or step.static["keepdims"]:
-        return None
-    where = emitter.destination(position)
-    if where is not None and not _contiguous(emitter, position):
-        return None
-    return f"v{a}.dot({ones}{'' if where is None else f', {where}'})"
-
-
-def _sum_of_columns(emitter: Emitter, position: int, step: Step) -> str | None:
-    (a,), axis = step.inputs, step.static["axis"]
-    value = emitter.value(a)
-    before = value.ndim - 2
-    if axis != (before,) or step.static["keepdims"] or not value.flags.c_contiguous:
-        return None
-    where = emitter.destination(position)
-    if where is not None and not _contiguous(emitter, position):
-        return None
-    out = "" if where is None else f", {where}"
-    ones = _ones(emitter, value.shape[before])
-    if before:
-        return f"{emitter.name('matmul', np.matmul)}({ones}, v{a}{out})"
-    return f"{ones}.dot(v{a}{out})"
-
-
-def _contiguous(emitter: Emitter, position: int) -> bool:
-    place = emitter.places.get(position)
-    return place is None or bool(place.flags.c_contiguous)
-
-
-def _ones(emitter: Emitter, size: int) -> str:
-    return emitter.name(f"ones{size}", np.ones(size))
 
 
 def _matmul(emitter: Emitter, position: int, step: Step) -> str | None:
@@ -180,7 +30,9 @@ def _matmul(emitter: Emitter, position: int, step: Step) -> str | None:
         return None
     where = emitter.destination(position)
     names = [f"v{i}" for i in step.inputs]
-    if where is not None and (position not in emitter.places or not _contiguous(emitter, position)):
+    if where is not None and (
+        position not in emitter.places or not is_contiguous(emitter, position)
+    ):
         return f"{emitter.name('matmul', np.matmul)}({', '.join([*names, where])})"
     return f"{names[0]}.dot({', '.join(names[1:] + ([] if where is None else [where]))})"
 
@@ -190,7 +42,11 @@ def _sech(emitter: Emitter, position: int, step: Step) -> str | None:
     if where is None:
         return None
     emitter.lines.append(f"{emitter.name('cosh', np.cosh)}(v{step.inputs[0]}, {where})")
-    return f"{emitter.name('divide', np.divide)}(1.0, {where}, {where})"
+    return f"{emitter.name('divide', np.divide)}({_one(emitter)}, {where}, {where})"
+
+
+def _one(emitter: Emitter) -> str:
+    return emitter.name("one", np.array(1.0))
 
 
 def _logistic(emitter: Emitter, position: int, step: Step) -> str | None:
@@ -202,10 +58,10 @@ def _logistic(emitter: Emitter, position: int, step: Step) -> str | None:
     for ufunc, arguments in (
         (np.negative, f"v{a}"),
         (np.exp, where),
-        (np.add, f"1.0, {where}"),
+        (np.add, f"{_one(emitter)}, {where}"),
     ):
         emitter.lines.append(f"{emitter.name(ufunc.__name__, ufunc)}({arguments}, {where})")
-    return f"{emitter.name('divide', np.divide)}(1.0, {where}, {where})"
+    return f"{emitter.name('divide', np.divide)}({_one(emitter)}, {where}, {where})"
 
 
 def _roll(emitter: Emitter, position: int, step: Step) -> str | None:
@@ -311,7 +167,10 @@ def _astype(emitter: Emitter, position: int, step: Step) -> str | None:
         return None
     where = emitter.destination(position)
     if where is not None:
-        emitter.lines.append(f"{where}[...] = v{a}")
+        source, place = f"v{a}", emitter.places.get(a)
+        if place is not None and place.dtype == bool:  # NumPy turns bytes into numbers far sooner
+            source = emitter.name(f"bytes{a}", place.view(np.int8))
+        emitter.lines.append(f"{where}[...] = {source}")
         return where
     return f"v{a}.astype({emitter.shown(f'k{position}', step.static['dtype'])})"
 
@@ -378,9 +237,9 @@ def _stack_rows(emitter: Emitter, position: int, step: Step) -> str | None:
 
 SPECIAL: Final[dict[str, Special]] = {
     "any": _any,
-    "sum": _sum,
-    "max": _extremum(np.maximum, "argmax"),
-    "min": _extremum(np.minimum, "argmin"),
+    "sum": sum_line,
+    "max": extremum_line(np.maximum, "argmax"),
+    "min": extremum_line(np.minimum, "argmin"),
     "matmul": _matmul,
     "sech": _sech,
     "logistic": _logistic,
