@@ -16,8 +16,9 @@ import numpy as np
 
 from diffkit.backends.tape.lines import SPECIAL
 from diffkit.backends.tape.lives import Lives, is_simple_ufunc
+from diffkit.backends.tape.number_lines import NumberLines
 from diffkit.backends.tape.plan import Plan, Step
-from diffkit.backends.tape.scalars import expression, is_number, plain
+from diffkit.backends.tape.scalars import is_number, plain
 from diffkit.tracing.graph import same_value
 
 NAMED_OUT: Final = (np.maximum, np.minimum)
@@ -45,6 +46,7 @@ class Emitter:
         self.exact = plan.leading_to_guards()
         self.doubles = all(_is_double(step.value) for step in plan.steps)
         self.lives = Lives(plan)
+        self._number_lines = NumberLines(plan, self.exact)
         self.legend: dict[str, str] = {}
         self._storage: dict[int, Any] = {}
         self._free: dict[Any, list[Any]] = {}
@@ -228,17 +230,13 @@ class Emitter:
         assert step.primitive is not None
         if not self.doubles:
             return False
-        values = [self.plan.steps[i].value for i in step.inputs]
-        exact = position in self.exact
-        names = [f"v{i}" for i in step.inputs]
-        found = expression(step.primitive.name, step.static, names, values, step.value, exact)
-        if found is None:
+        written = self._number_lines.write(position, step)
+        if written is None:
             return False
-        if found[1] is not None:
-            called, text = f"m_{found[1].__name__}", found[0].partition("(")[2]
-            self._line(position, f"{self.name(called, found[1])}({text}")
-        else:
-            self._line(position, found[0])
+        if written.called is not None:
+            self.name(*written.called)
+        if written.text:
+            self._line(position, written.text)
         return True
 
     def _ufunc(self, position: int, step: Step) -> str:

@@ -41,6 +41,20 @@ SAME_IN_PYTHON: Final[dict[str, str]] = {
 }
 
 
+_COMPARISONS: Final = ("greater", "greater_equal", "less", "less_equal", "equal", "not_equal")
+_BITS: Final = ("bitwise_or", "bitwise_and")
+_CLOSED: Final = 3  # how closely a call or something in brackets binds
+_BINDS: Final = {
+    **dict.fromkeys((*_COMPARISONS, *_BITS, "positive", "conjugate"), 0),
+    **dict.fromkeys(("add", "subtract", "negative"), 1),
+    **dict.fromkeys(("multiply", "divide", "square", "reciprocal"), 2),
+}
+_NEEDED: Final = {
+    **dict.fromkeys(_COMPARISONS, 1),
+    **dict.fromkeys((*_BITS, "negative", "reciprocal"), _CLOSED),
+}
+
+
 def sech(x: float) -> float:
     """1 / cosh(x), which is 0 where cosh(x) is too large."""
     e = math.exp(-abs(x))
@@ -81,22 +95,7 @@ FUNCTIONS: Final[dict[str, Callable[..., float]]] = {
 }
 
 _OF_ANY_NUMBERS: Final = frozenset(
-    [
-        "add",
-        "subtract",
-        "multiply",
-        "divide",
-        "power",
-        "where",
-        "greater",
-        "greater_equal",
-        "less",
-        "less_equal",
-        "equal",
-        "not_equal",
-        "bitwise_or",
-        "bitwise_and",
-    ]
+    ["add", "subtract", "multiply", "divide", "power", "where", *_COMPARISONS, *_BITS]
 )
 _NUMBERS: Final = (float, int, bool, np.float64, np.bool_)
 
@@ -129,3 +128,20 @@ def expression(
     if name in FUNCTIONS and not exact:
         return f"{name}({', '.join(arguments)})", FUNCTIONS[name]
     return None
+
+
+def level_of(name: str) -> int:
+    """How closely the expression for an operation binds its parts."""
+    return _BINDS.get(name, _CLOSED)
+
+
+def level_needed(name: str, k: int) -> int:
+    """How closely an expression must bind to be the k-th argument of an operation unbracketed."""
+    if name in ("add", "subtract", "multiply", "divide"):
+        return _BINDS[name] + k
+    return _NEEDED.get(name, 0)
+
+
+def reads_once(name: str, k: int) -> bool:
+    """Whether the expression for an operation has its k-th argument in it once."""
+    return SAME_IN_PYTHON.get(name, f"{{{k}}}").count(f"{{{k}}}") == 1

@@ -1,0 +1,177 @@
+"""Compiled gradients of functions of single numbers, and numbers among arrays."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_tape_compiled import agrees
+from test_tape_programs import compiled
+
+import diffkit as dk
+from diffkit.backends.tape.scalars import (
+    FUNCTIONS,
+    SAME_IN_PYTHON,
+    level_needed,
+    level_of,
+    reads_once,
+)
+
+OPERATIONS = sorted({*SAME_IN_PYTHON, *FUNCTIONS})
+ARGUMENTS = ["a", "b", "c"]
+
+
+def text_of(name: str, arguments: list[str]) -> str:
+    template = SAME_IN_PYTHON.get(name, f"{name}({{0}}, {{1}})")
+    return template.format(*arguments)
+
+
+@pytest.mark.parametrize("reader", OPERATIONS)
+def test_an_expression_within_another_has_the_brackets_that_it_needs(reader: str) -> None:
+    checked = 0
+    for inner, k in itertools.product(OPERATIONS, range(3)):
+        if not reads_once(reader, k):
+            continue
+        text = text_of(inner, ["x", "y", "z"])
+        bare = level_of(inner) >= level_needed(reader, k)
+        arguments = [*ARGUMENTS[:k], text if bare else f"({text})", *ARGUMENTS[k + 1 :]]
+        bracketed = [*ARGUMENTS[:k], f"({text})", *ARGUMENTS[k + 1 :]]
+        found, expected = (
+            ast.parse(text_of(reader, a), mode="eval") for a in (arguments, bracketed)
+        )
+        assert ast.dump(found) == ast.dump(expected), ast.unparse(found)
+        checked += 1
+    assert checked or reader in ("square", "maximum", "minimum")
+
+
+def test_what_is_read_once_is_written_where_it_is_read() -> None:
+    def f(p: Any) -> Any:
+        return p[0] * p[0] - 3.0 * (p[1] - p[2] / 7.0)
+
+    source = agrees(f, np.array([0.5, 0.25, 2.0]), np.array([1.5, -0.25, 1.0]))
+    assert re.search(r"v\d+ = v\d+ \* v\d+ - v\d+ \* \(v\d+ - v\d+ / v\d+\)  # line", source)
+
+
+def test_a_long_expression_goes_over_several_lines() -> None:
+    def f(p: Any) -> Any:
+        total = p[1]
+        for k in range(60):
+            total = total * 0.5 - (p[0] + k) * p[1]
+        return total
+
+    source = agrees(f, np.array([0.5, 2.0]), np.array([0.25, 3.0]))
+    lines = [line for line in source.splitlines() if "# line" in line]
+    assert len(lines) < 120
+    assert max(map(len, lines)) < 160
+
+
+def test_each_line_of_the_source_belongs_to_one_line_of_the_function() -> None:
+    def f(p: Any) -> Any:
+        a = p[0] * 3.0
+        b = a - p[1]
+        return b * p[0]
+
+    source = agrees(f, np.array([0.5, 2.0]))
+    first = f.__code__.co_firstlineno
+    for line in (first + 1, first + 2, first + 3):
+        assert f"# line {line}" in source
+
+
+def test_a_branch_sees_the_numbers_as_they_are() -> None:
+    def f(p: Any) -> Any:
+        s = p[0] * p[1] - (p[1] - p[0])
+        return s * 2.0 if s * 0.1 + 0.2 == s / 10 + 0.2 else s * 3.0
+
+    p = np.array([0.3, 0.7])
+    prepared = compiled(f, p)
+    for x in (p, np.array([0.1, 0.3]), np.array([7.0, 1.1])):
+        np.testing.assert_array_equal(prepared.gradient(x), dk.gradient(f, x))
+
+
+def test_an_untaken_choice_need_not_have_a_value() -> None:
+    def f(p: Any) -> Any:
+        return np.where(p[0] > 0, p[1], 1.0 / p[0]) * p[1]
+
+    prepared = compiled(f, np.array([0.5, 3.0]))
+    assert prepared.gradient(np.array([2.0, 3.0])).tolist() == [0.0, 6.0]
+    assert prepared.gradient(np.array([-2.0, 3.0])).tolist() == [-0.75, -0.5]
+
+
+LEAVES = st.sampled_from(["p[0]", "p[1]", "p[2]", "2.0", "0.5"])
+EXPRESSIONS = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from("+-*/"), inner).map(lambda t: f"({t[0]} {t[1]} {t[2]})"),
+        inner.map(lambda e: f"(-{e})"),
+        inner.map(lambda e: f"np.tanh({e})"),
+        inner.map(lambda e: f"abs({e})"),
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(EXPRESSIONS)
+def test_values_of_expressions_are_those_of_numpy(text: str) -> None:
+    namespace: dict[str, Any] = {"np": np}
+    exec(f"def f(p):\n    return p[0] + 0.001 * {text}", namespace)
+    f, p = namespace["f"], np.array([0.7, -1.3, 2.1])
+    with np.errstate(all="ignore"):
+        value = f(p)
+    if not np.isfinite(value):
+        return
+    try:
+        expected = dk.prepare(f, p).value_and_gradient(p)
+    except dk.DiffkitError:
+        return
+    prepared = dk.prepare(f, p)
+    for _ in range(3):
+        found = prepared.value_and_gradient(p)
+        assert found[0] == pytest.approx(expected[0], rel=1e-14)
+        np.testing.assert_allclose(found[1], expected[1], rtol=1e-12, atol=1e-13)
+
+
+# ---------------------------------------------------------------------- among arrays
+
+
+def test_numbers_among_arrays_are_handed_over_in_arrays_of_their_own() -> None:
+    def f(x: Any) -> Any:
+        return np.sum((2.0 - x) ** 2 / (3 * x[0]))
+
+    source = agrees(f, np.linspace(1, 2, 5), np.linspace(2, 1, 5))
+    assert "subtract(n" in source
+    assert "[()] = v" in source
+
+
+def test_whole_numbers_among_whole_numbers_stay_whole() -> None:
+    def f(x: Any) -> Any:
+        order = np.argsort(x)
+        return np.sum(x[(order + 1) % 3] * x**2)
+
+    agrees(f, np.array([0.5, 2.0, 1.0]))
+
+
+def test_numbers_among_single_precision_leave_it_single() -> None:
+    x = np.array([0.5, 2.0, 1.0], np.float32)
+    prepared = compiled(lambda x: np.sum(2.0 * x * x), x)
+    assert prepared.gradient(x).dtype == np.float32
+    assert prepared.gradient(x).tolist() == [2.0, 8.0, 4.0]
+
+
+def test_integers_that_a_ufunc_wants_whole_stay_whole() -> None:
+    agrees(lambda x: np.sum(np.ldexp(x, 3) * x), np.array([0.5, 2.0]))
+
+
+def test_choices_become_numbers_by_their_bytes() -> None:
+    def f(m: Any) -> Any:
+        kept = np.maximum(m, 0.0)
+        return np.sum(kept * kept @ np.ones(40))
+
+    m = np.random.default_rng(3).normal(size=(30, 40))
+    assert "= bytes" in agrees(f, m, -m)
