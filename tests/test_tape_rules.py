@@ -15,7 +15,7 @@ from test_scenarios import vector
 from test_tape_programs import compiled
 
 import diffkit as dk
-from diffkit.errors import DiffkitError
+from diffkit.errors import DiffkitError, KinkWarning
 
 RNG = np.random.default_rng(11)
 
@@ -106,6 +106,17 @@ PROGRAMS: list[tuple[str, Callable[..., Any], Any]] = [
         RNG.normal(size=6),
     ),
     ("doubled", lambda x: np.sum((x + x) * np.sin(x + x)), RNG.normal(size=4)),
+    ("sorted", lambda x: np.sum((np.sort(x) - np.arange(9)) ** 3 * x), RNG.normal(size=9)),
+    (
+        "sorted rows, and an order put elsewhere",
+        lambda x: np.sum(np.sort(x, axis=1) ** 3 @ np.arange(4.0)) + x[0][np.argsort(-x[1])] @ x[2],
+        RNG.normal(size=(3, 4)),
+    ),
+    (
+        "rows of length one",
+        lambda a: np.sum((a / np.linalg.norm(a, axis=1, keepdims=True)) @ np.ones(3) ** 3),
+        RNG.normal(size=(5, 3)),
+    ),
 ]
 
 
@@ -358,3 +369,17 @@ def test_far_out_a_program_agrees_or_both_refuse(program: Any, seed: int, scale:
         return
     size = np.max(np.abs(second))
     np.testing.assert_allclose(first, second, rtol=0, atol=1e-12 * size + 1e-300)
+
+
+def test_a_row_of_zeros_is_left_to_the_general_way() -> None:
+    def f(a: Any) -> Any:
+        return np.sum(np.linalg.norm(a, axis=1) * np.arange(1, 4))
+
+    a = np.arange(6.0).reshape(3, 2) + 1
+    prepared = compiled(f, a)
+    a[1] = 0
+    with pytest.warns(KinkWarning):
+        found = prepared.gradient(a)
+    with pytest.warns(KinkWarning):
+        np.testing.assert_array_equal(found, dk.gradient(f, a))
+    np.testing.assert_allclose(found[0], a[0] / np.sqrt(5), rtol=1e-15)

@@ -201,6 +201,25 @@ def _add_at(emitter: Emitter, position: int, step: Step) -> str | None:
     return _made(emitter, position)
 
 
+def _scatter(emitter: Emitter, position: int, step: Step) -> str | None:
+    """What an order has put in its place goes back there: every place is written once."""
+    if len(step.inputs) != 2 or len(step.static["index"]) != 1 or np.ndim(step.value) != 1:
+        return None
+    values, order = step.inputs
+    made = emitter.plan.steps[order].primitive
+    shapes = {np.shape(emitter.value(i)) for i in (position, values, order)}
+    if made is None or made.name != "argsort" or len(shapes) > 1:
+        return None
+    where = emitter.destination(position)
+    if where is None:
+        where = f"v{position}"
+        dtype = emitter.name(f"t{step.value.dtype}", step.value.dtype)
+        empty = emitter.name("empty", np.empty)
+        emitter.lines.append(f"{where} = {empty}({step.value.shape}, {dtype})")
+    emitter.lines.append(f"{where}[v{order}] = v{values}")
+    return where
+
+
 def _made(emitter: Emitter, position: int) -> str:
     """The name of an array that has been allocated to be written part by part."""
     if position not in emitter.places:
@@ -252,6 +271,7 @@ SPECIAL: Final[dict[str, Special]] = {
     "astype": _astype,
     "where": _where,
     "add_at": _add_at,
+    "scatter": _scatter,
     "stack_scalars": _stack_scalars,
     "stack_rows": _stack_rows,
 }

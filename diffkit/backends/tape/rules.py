@@ -261,6 +261,19 @@ def _rearranged_twice(s: Simplifier, step: Step) -> int | None:
     return s.apply(step, "reshape", first.inputs[0], shape=np.shape(step.value))
 
 
+def _any_of_one(s: Simplifier, step: Step) -> int | None:
+    """Whether any of one condition holds is that condition."""
+    (a,) = step.inputs
+    return a if type(s.value(a)) in (bool, np.bool) and type(step.value) is np.bool else None
+
+
+def _plain_quotient(s: Simplifier, step: Step) -> int | None:
+    """A quotient that is 0 for 0 / 0 is a plain one elsewhere; there it has no program."""
+    if not s.free or not np.all(s.value(step.inputs[1])):
+        return None
+    return s.apply(step, "divide", *step.inputs)
+
+
 def _outer(s: Simplifier, step: Step) -> int | None:
     """A matrix product that sums single terms is a plain product."""
     a, b = (s.value(i) for i in step.inputs)
@@ -306,7 +319,8 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
     "add_at": (_set_whole,),
     "index": (_taken_whole,),
     "where": TIE_RULES,
-    "any": (tie_of_extreme,),
+    "any": (_any_of_one, tie_of_extreme),
+    "ratio": (_plain_quotient,),
     "reshape": (_rearranged_twice,),
     "matmul": (_outer, _rows_at_once),
     "divide": (_negative_factor,),
