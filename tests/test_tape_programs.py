@@ -279,6 +279,6 @@ def test_random_programs_agree_with_the_walk(names: list[str], seed: int) -> Non
 
 def test_the_source_lists_its_constants_briefly() -> None:
     source = compiled(lambda x: np.sum(x[np.arange(40) % 7] * 3.5), np.ones((40, 3))).source()
-    assert any(line.startswith("# v") and line.endswith(": 3.5") for line in source.split("\n"))
+    assert any(line.startswith("# n") and line.endswith(": 3.5") for line in source.split("\n"))
     assert any(line.startswith("# k") and line.endswith("...") for line in source.split("\n"))
     assert max(map(len, source.split("\n"))) < 400

@@ -9,6 +9,7 @@ general way is taken, which knows every refusal.
 from __future__ import annotations
 
 import gc
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -125,12 +126,14 @@ def _compiled(
     ]
     names = {**lines.names, **emitter.names}
     program, source = assembled(lines.lines, body, ending, names)
-    return Compiled(_serialised(program, underflow), "\n".join([source, *_legend(emitter)]))
+    legend = _legend(emitter, source)
+    return Compiled(_serialised(program, underflow), "\n".join([source, *legend]))
 
 
-def _legend(emitter: Emitter) -> list[str]:
+def _legend(emitter: Emitter, source: str) -> list[str]:
     """What the names in the source stand for, where they are numbers, indices or views."""
-    return [f"# {name}: {meaning}" for name, meaning in emitter.legend.items()]
+    named = set(re.findall(r"\w+", source))
+    return [f"# {name}: {meaning}" for name, meaning in emitter.legend.items() if name in named]
 
 
 def _as_leaf(result: str, example: Any, leaf: Leaf) -> str:

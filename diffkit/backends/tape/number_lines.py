@@ -7,8 +7,11 @@ name is gone before the next one needs its memory.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final, NamedTuple
+
+import numpy as np
 
 from diffkit.backends.tape.plan import Plan, Step
 from diffkit.backends.tape.scalars import expression, level_needed, level_of, reads_once
@@ -62,18 +65,31 @@ class NumberLines:
         return Written(text, called)
 
     def _operand(self, name: str, k: int, i: int) -> str:
-        """The k-th argument of an operation: its name, or the expression that waits for it."""
-        waiting = self._waiting.pop(i, None)
-        if waiting is None:
+        """The k-th argument of an operation: its name, its value, or what waits for it."""
+        number = self._number(i)
+        if number is not None:
+            return f"({number})" if math.copysign(1, number) < 0 else f"{number}"
+        if i not in self._waiting:
             return f"v{i}"
-        text, level = waiting
+        text, level = self._waiting.pop(i)
         return text if level >= level_needed(name, k) else f"({text})"
+
+    def _number(self, i: int) -> float | None:
+        """A constant that may be written out."""
+        step = self._plan.steps[i]
+        if step.primitive is not None or type(step.value) not in (int, float, np.float64):
+            return None
+        return float(step.value) if step.constant and math.isfinite(step.value) else None
 
     def _expression(
         self, position: int, step: Step, operands: list[str]
     ) -> tuple[str, Callable[..., float] | None] | None:
         assert step.primitive is not None
-        values = [self._plan.steps[i].value for i in step.inputs]
+        numbers = [self._number(i) for i in step.inputs]
+        values = [
+            self._plan.steps[i].value if number is None else number
+            for i, number in zip(step.inputs, numbers, strict=True)
+        ]
         exact = position in self._exact
         return expression(step.primitive.name, step.static, operands, values, step.value, exact)
 

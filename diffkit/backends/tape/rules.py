@@ -261,6 +261,22 @@ def _rearranged_twice(s: Simplifier, step: Step) -> int | None:
     return s.apply(step, "reshape", first.inputs[0], shape=np.shape(step.value))
 
 
+def _choice_of_numbers(s: Simplifier, step: Step) -> int | None:
+    """A choice among single numbers is one; np.where puts it in an array without axes."""
+    if not s.free or not isinstance(step.value, np.ndarray) or np.ndim(step.value):
+        return None
+    return s.add(step._replace(value=step.value[()]))
+
+
+def _of_negatives(s: Simplifier, step: Step) -> int | None:
+    """-a > -b is b > a."""
+    negatives = [s.made_by(i, "negative") for i in step.inputs]
+    if None in negatives:
+        return None
+    a, b = (negative.inputs[0] for negative in negatives if negative is not None)
+    return s.apply(step, "greater", b, a)
+
+
 def _any_of_one(s: Simplifier, step: Step) -> int | None:
     """Whether any of one condition holds is that condition."""
     (a,) = step.inputs
@@ -318,7 +334,8 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
     ),
     "add_at": (_set_whole,),
     "index": (_taken_whole,),
-    "where": TIE_RULES,
+    "where": (_choice_of_numbers, *TIE_RULES),
+    "greater": (_of_negatives,),
     "any": (_any_of_one, tie_of_extreme),
     "ratio": (_plain_quotient,),
     "reshape": (_rearranged_twice,),

@@ -38,6 +38,7 @@ SAME_IN_PYTHON: Final[dict[str, str]] = {
     "bitwise_or": "{0} | {1}",
     "bitwise_and": "{0} & {1}",
     "sqrt": "sqrt({0})",
+    "sign": "(1.0 if {0} > 0 else -1.0 if {0} < 0 else 0.0 if {0} == 0 else {0})",
 }
 
 
@@ -67,6 +68,16 @@ def logistic(x: float) -> float:
     return 1 / (1 + e) if x >= 0 else e / (1 + e)
 
 
+def logaddexp(a: float, b: float) -> float:
+    """log(e^a + e^b)."""
+    return max(a, b) + math.log1p(math.exp(-abs(a - b)))
+
+
+def power_log(a: float, b: float) -> float:
+    """a^b log a, for positive a."""
+    return math.pow(a, b) * math.log(a)
+
+
 FUNCTIONS: Final[dict[str, Callable[..., float]]] = {
     "exp": math.exp,
     "expm1": math.expm1,
@@ -90,6 +101,12 @@ FUNCTIONS: Final[dict[str, Callable[..., float]]] = {
     "hypot": math.hypot,
     "copysign": math.copysign,
     "power": math.pow,
+    "cbrt": math.cbrt,
+    "exp2": math.exp2,
+    "fmod": math.fmod,
+    "deg2rad": math.radians,
+    "rad2deg": math.degrees,
+    "logaddexp": logaddexp,
     "sech": sech,
     "logistic": logistic,
 }
@@ -118,6 +135,10 @@ def expression(
     None where NumPy is needed: another dtype, keyword arguments, an operation not listed, or a
     function of `math` where the value must be NumPy's to the last bit.
     """
+    if name == "astype" and type(result) is np.float64 and type(values[0]) in (bool, np.bool_):
+        return f"(1.0 if {arguments[0]} else 0.0)", None
+    if name == "power_log" and static["order"] == 1 and all(isinstance(v, float) for v in values):
+        return f"power_log({', '.join(arguments)})", power_log
     if static or type(result) not in (np.float64, np.bool_) or not all(map(is_number, values)):
         return None
     if name not in _OF_ANY_NUMBERS and not all(isinstance(v, float) for v in values):

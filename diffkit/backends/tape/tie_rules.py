@@ -47,6 +47,8 @@ def _untied(s: Simplifier, step: Step) -> int | None:
     if _unless_nan(s, halved.inputs[0]) is None or not alike(s.value(g), step.value):
         return None
     greater = s.apply(step, "greater", *larger.inputs)
+    if not np.ndim(step.value):
+        return s.add(step.on((greater, g, nothing)))
     factor = s.apply(step, "astype", greater, dtype=np.asarray(step.value).dtype)
     return s.apply(step, "multiply", g, factor)
 
