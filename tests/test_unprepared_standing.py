@@ -6,23 +6,30 @@ changes outside it must show at once; what cannot be watched is never compiled t
 
 from __future__ import annotations
 
+import builtins
 import functools
 import gc
+import importlib
 import itertools
 import math
 import pickle
 import random
+import sys
 import threading
+import tracemalloc
+import types
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from test_unprepared_courses import FOLLOWED, X, assert_same, walked
 
 import diffkit as dk
-from diffkit.backends.tape import known
+from diffkit.backends.tape import known, once, standing
+from diffkit.backends.tape.entry import compiled
 from diffkit.backends.tape.known import KNOWN
 from diffkit.backends.tape.standing import Standing, standing_of
 from diffkit.errors import InvalidInput, KinkWarning, NonFiniteDerivative, TracingError
@@ -166,6 +173,161 @@ def test_a_builtin_may_be_hidden_by_a_global(monkeypatch: pytest.MonkeyPatch) ->
     assert dk.gradient(f, x).tolist() == prepared.gradient(x).tolist() == [1.0, 0.0]
 
 
+ONES = np.ones(3)
+"""Where a power has the same value whatever the exponent, so that only the watches tell."""
+
+
+def powers(f: Function, *arguments: Any) -> list[float]:
+    """The exponent of a power at ones, by three gradients in a row."""
+    found = [dk.gradient(f, *(arguments or (ONES,))) for _ in range(3)]
+    return [float(gradient[0]) for gradient in found]
+
+
+@pytest.mark.parametrize("wrapped", [np.sin, np.linalg.norm, functools.reduce, dk.gradient])
+def test_a_wrapper_is_watched_whatever_it_wraps(wrapped: Any, seen: Seen) -> None:
+    """It has the name of the other's module, which may be a library's."""
+    exponent = 2
+
+    @functools.wraps(wrapped)
+    def wrapper(x: Any, factor: float = 1.0) -> Any:
+        return np.sum(x**exponent) * factor
+
+    def f(x: Any) -> Any:
+        return wrapper(x)
+
+    assert powers(f) == [2.0] * 3
+    exponent = 3
+    assert powers(f) == [3.0] * 3
+    wrapper.__defaults__ = (4.0,)  # type: ignore[attr-defined]
+    assert powers(f) == [12.0] * 3
+    assert seen.programs == 6
+
+
+def test_what_hides_in_a_frozen_set_is_watched(seen: Seen) -> None:
+    exponent = 2
+
+    def raised(x: Any) -> Any:
+        return x**exponent
+
+    functions = frozenset({raised})
+
+    def f(x: Any) -> Any:
+        return np.sum(next(iter(functions))(x))
+
+    assert powers(f) == [2.0] * 3
+    exponent = 3
+    assert powers(f) == [3.0] * 3
+    assert seen.programs == 4
+
+
+def test_a_module_of_the_user_may_be_called_as_one_of_the_standard_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: Seen
+) -> None:
+    (tmp_path / "code.py").write_text("P = 2\ndef f(x):\n    return (x**P).sum()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "code", raising=False)
+    code: Any = importlib.import_module("code")
+    monkeypatch.setitem(sys.modules, "code", code)
+    prepared = dk.prepare(code.f, ONES)
+    assert powers(code.f) == powers(prepared.target.f) == [2.0] * 3
+    code.P = 3
+    assert powers(code.f) == [3.0] * 3
+    assert prepared.gradient(ONES).tolist() == [3.0] * 3
+    assert seen.programs > 0
+
+
+def test_builtins_may_be_added_to_and_replaced(monkeypatch: pytest.MonkeyPatch, seen: Seen) -> None:
+    def f(x: Any) -> Any:
+        return np.sum(x ** max([exponent]))  # type: ignore[name-defined]  # noqa: F821
+
+    monkeypatch.setattr(builtins, "exponent", 2, raising=False)
+    assert powers(f) == [2.0] * 3
+    monkeypatch.setattr(builtins, "exponent", 3)
+    assert powers(f) == [3.0] * 3
+    found = max
+
+    def other(*arguments: Any, **options: Any) -> Any:
+        return 5 if arguments == ([3],) else found(*arguments, **options)
+
+    assert seen.programs == 4
+    monkeypatch.setattr(builtins, "max", other)
+    assert powers(f) == [5.0] * 3
+
+
+@pytest.mark.parametrize("kind", ["record", "builtins"])
+def test_what_changes_counts_for_prepared_functions_as_well(kind: str) -> None:
+    table = np.full(2, 2.0, [("exponent", float)])
+    record = table[0]
+    own: dict[str, Any] = {"max": lambda x: (x**2).sum()}
+
+    def f(x: Any) -> Any:
+        return np.sum(x ** record["exponent"])
+
+    if kind == "builtins":
+        names: dict[str, Any] = {"__builtins__": own}
+        exec("def f(x): return max(x)", names)
+        f = names["f"]
+    prepared = dk.prepare(f, ONES)
+    for _ in range(5):
+        assert prepared.gradient(ONES).tolist() == dk.gradient(f, ONES).tolist() == [2.0] * 3
+    table["exponent"] = 3.0
+    own["max"] = lambda x: (x**3).sum()
+    assert prepared.gradient(ONES).tolist() == dk.gradient(f, ONES).tolist() == [3.0] * 3
+
+
+def test_a_large_integer_is_compared_without_being_written_out() -> None:
+    large = 10**5000
+
+    def f(x: Any) -> Any:
+        return np.sum(x ** (2 if large > 5 else 3))
+
+    assert powers(f) == [2.0] * 3
+    large = 10**5000
+    assert powers(f) == [2.0] * 3
+    large = -(10**5000)
+    assert powers(f) == [3.0] * 3
+
+
+class Pair(NamedTuple):
+    mean: Any
+    std: Any
+
+    def norm(self) -> Any:
+        return np.sum(self.mean ** int(SCALE)) + self.std
+
+
+class Key:
+    exp = 2
+
+
+def test_methods_that_come_with_an_argument_are_not_watched_and_so_nothing_is_kept(
+    monkeypatch: pytest.MonkeyPatch, seen: Seen
+) -> None:
+    def f(pair: Any) -> Any:
+        return pair.norm()
+
+    def g(x: Any, settings: Any) -> Any:
+        return np.sum(x ** next(iter(settings)).exp)
+
+    pair, key = Pair(ONES, 1.0), Key()
+    assert dk.gradient(f, pair).mean.tolist() == [2.0] * 3
+    assert dk.gradient(f, pair).mean.tolist() == [2.0] * 3
+    assert powers(g, ONES, {key: 1.0}) == [2.0] * 3
+    monkeypatch.setitem(globals(), "SCALE", 3.0)
+    monkeypatch.setattr(Key, "exp", 3)
+    assert dk.gradient(f, pair).mean.tolist() == [3.0] * 3
+    assert powers(g, ONES, {key: 1.0}) == [3.0] * 3
+    assert seen.programs == 0
+
+
+def test_keys_that_are_equal_and_yet_differ_are_told_apart() -> None:
+    def f(x: Any, weights: Any) -> Any:
+        return np.sum(x ** len(str(next(iter(weights)))))
+
+    for key in (1, True, 1.0, 1):
+        assert powers(f, ONES, {key: 1.0}) == [float(len(str(key)))] * 3
+
+
 def test_a_function_that_is_called_under_ever_new_conditions_is_left_to_its_course(
     seen: Seen,
 ) -> None:
@@ -236,6 +398,17 @@ def test_bad_points_are_refused_as_ever(seen: Seen) -> None:
         dk.gradient(f, np.ones(3) * 1j)
     assert dk.gradient(f, np.ones(2)).tolist() == [0.5, 0.5]
     assert dk.gradient(f, [1.0, 4.0])[1] == 0.25
+
+
+def test_an_error_is_raised_only_where_the_function_raises_it_for_the_user() -> None:
+    left = [1.0] * 2
+
+    def f(x: Any) -> Any:
+        return left.pop() * x
+
+    assert dk.gradient(f, 2.0) == 1.0  # the plain run and the traced one
+    with pytest.raises(IndexError):
+        dk.gradient(f, 2.0)
 
 
 def test_what_is_fixed_among_the_data_counts() -> None:
@@ -384,6 +557,81 @@ def test_several_threads_may_call_one_function() -> None:
     assert not failures
 
 
+def test_what_one_thread_compiles_while_another_finds_a_change_is_not_relied_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exponent = 2
+
+    def f(x: Any) -> Any:
+        return np.sum(x**exponent)
+
+    def interrupted(graph: Any, data: Any) -> Any:
+        found = compiled(graph, data)
+        monkeypatch.setattr(standing, "compiled", compiled)
+        kept = standing_of(f)
+        assert kept is not None
+        kept.forget()
+        return found
+
+    assert powers(f) == [2.0] * 3
+    standing_of(f).forget()  # type: ignore[union-attr]
+    monkeypatch.setattr(standing, "compiled", interrupted)
+    assert powers(f) == [2.0] * 3
+    exponent = 3
+    assert powers(f) == [3.0] * 3
+
+
+def test_of_functions_of_the_same_code_only_those_called_very_often_have_their_own(
+    monkeypatch: pytest.MonkeyPatch, seen: Seen
+) -> None:
+    """To compile each anew would take longer than what they share."""
+    monkeypatch.setattr(once, "MANY", 5)
+
+    def made(a: Any) -> Function:
+        return lambda x: np.sum(a * x * x)
+
+    for calls, programs in [(3, 2), (4, 2), (3, 2), (7, 4)]:
+        f = made(X)
+        for _ in range(calls):
+            np.testing.assert_allclose(dk.gradient(f, X), 2 * X**2, rtol=1e-15)
+        assert seen.programs == programs
+
+
+def test_functions_of_the_same_code_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known, "MOST_BYTES", 1 << 16)
+    monkeypatch.setattr(once, "MANY", 3)
+
+    def made(a: Any) -> Function:
+        return lambda x: np.sum(a * x)
+
+    functions = [made(np.full(500, k)) for k in range(1, 20)]
+    for f in functions:
+        for _ in range(4):
+            dk.gradient(f, np.ones(500))
+    kept = [found.bytes for found in map(standing_of, functions) if found is not None]
+    assert len(kept) == len(functions)
+    assert 0 < sum(kept) <= 1 << 16
+    assert kept[-1] > 0
+
+
+def test_much_that_is_hardly_used_is_not_watched(seen: Seen) -> None:
+    table, entries = np.ones((1 << 18, 2)), [float(k) for k in range(10_000)]
+
+    def of_table(x: Any) -> Any:
+        return np.sum(table[:2] @ x)
+
+    def of_entries(x: Any) -> Any:
+        return np.sum(x * entries[3])
+
+    tracemalloc.start()
+    for _ in range(3):
+        assert dk.gradient(of_table, np.ones(2)).tolist() == [2.0] * 2
+        assert dk.gradient(of_entries, np.ones(2)).tolist() == [3.0] * 2
+    assert tracemalloc.get_traced_memory()[1] < table.nbytes
+    tracemalloc.stop()
+    assert seen.programs == 0
+
+
 # ---------------------------------------------------------------------- what can be watched
 
 GENERATOR = np.random.default_rng(0)
@@ -463,6 +711,56 @@ FIXED: dict[str, Function] = {
     "arrays, lists": lambda x: X @ x + NUMBERS[0] * sum(v for v in x),
     "methods": lambda x: x.T.sum(axis=0, keepdims=True)[0].max(),
 }
+
+
+class Number(np.float64):
+    def dot(self, x: Any) -> Any:
+        return x * MODEL.factor
+
+
+def with_builtins_of_its_own() -> Function:
+    names: dict[str, Any] = {"__builtins__": {"max": random.uniform}}
+    exec("def f(x): return max(x, 1.0)", names)
+    function: Function = names["f"]
+    return function
+
+
+def with_globals_of_its_own() -> Function:
+    class Names(dict[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            return random.random()
+
+    return types.FunctionType((lambda x: x * SCALE).__code__, Names(SCALE=2.0))
+
+
+def matching(x: Any) -> Any:
+    match VIEW:
+        case np.ndarray(base=np.ndarray() as base):
+            return x * base[0]
+    return x
+
+
+def called_as_outside() -> Function:
+    c = 2.0
+
+    def f(x: Any) -> Any:
+        nonlocal c
+        later = [lambda: c for c in (1.0, 2.0)]  # noqa: B023
+        c = c + 1
+        return x * later[0]() * c
+
+    return f
+
+
+NUMBER = Number(2.0)
+RECORD = np.ones((), [("exponent", float)])[()]
+VIEW = X[:0]
+TEXT = "{.base[0]}"
+MEMMAP = np.memmap
+MATH = types.ModuleType("math")
+BOUND = slice(0, np.array(2))
+LARGE = np.ones(100)
+
 OPEN: dict[str, Function] = {
     "a random generator": lambda x: x * GENERATOR.normal(),
     "random numbers of NumPy": lambda x: x * np.random.default_rng().normal(),
@@ -480,6 +778,16 @@ OPEN: dict[str, Function] = {
     "a ufunc of Python": lambda x: ABSOLUTE(x),
     "a computed name": lambda x: getattr(np, "random").rand() * x,  # noqa: B009
     "objects in an array": lambda x: OBJECTS[0](x),
+    "a number with methods": lambda x: NUMBER.dot(x),
+    "a record": lambda x: x ** RECORD["exponent"],
+    "memory by a text": lambda x: x * float(TEXT.format(VIEW)),
+    "memory by a pattern": matching,
+    "a module by its name": lambda x: x * MATH.pi,
+    "an array in a slice": lambda x: np.sum(x[BOUND]),
+    "builtins of its own": with_builtins_of_its_own(),
+    "globals of its own": with_globals_of_its_own(),
+    "a variable that it changes, called as one of its own": called_as_outside(),
+    "a file": lambda x: x * MEMMAP("numbers")[0],
 }
 
 
@@ -491,6 +799,11 @@ def test_functions_of_numbers_are_determined(name: str) -> None:
 @pytest.mark.parametrize("name", OPEN)
 def test_what_cannot_be_watched_is_found(name: str) -> None:
     assert not is_determined(OPEN[name])  # type: ignore[arg-type]
+
+
+def test_much_is_not_watched() -> None:
+    assert is_determined(lambda x: LARGE[0] * x, LARGE.nbytes)  # type: ignore[arg-type]
+    assert not is_determined(lambda x: LARGE[0] * x, LARGE.nbytes - 1)  # type: ignore[arg-type]
 
 
 def test_what_cannot_be_watched_is_never_kept(seen: Seen) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import builtins
 import dis
 import math
+import sys
 from collections.abc import Container, Iterator
 from functools import cache
 from types import CodeType, FunctionType, ModuleType
@@ -18,12 +19,18 @@ from typing import Any, Final
 
 import numpy as np
 
+from diffkit.tracing.outside import is_watched
 from diffkit.tracing.primitives import FUNCTIONS, PRIMITIVES, special
 from diffkit.tracing.watches import MISSING
 
-_MODULES: Final = frozenset({"numpy", "numpy.linalg", "numpy.fft", "math", "scipy.special"})
+MOST_FOUND: Final = 2000  # things outside; to look at more of them takes longer than to record
+
+_MODULES: Final = ("numpy", "numpy.linalg", "numpy.fft", "math", "scipy.special")
 
 _PLAIN: Final = (bool, int, float, complex, str, bytes)
+_BOUNDS: Final = {int, np.int64, type(None)}
+_NUMERIC: Final = "biufc"
+_NUMBERS: Final = (np.number, np.bool_)
 
 _BUILTINS: Final = (
     *(abs, all, any, bool, complex, dict, divmod, enumerate, filter, float, frozenset, int),
@@ -48,6 +55,11 @@ _NOT_OF_ARRAYS: Final = (
 )
 """Attributes of arrays by which one gets at more than numbers."""
 
+_BY_TEXT: Final = ("format", "format_map")
+"""Methods of texts that look up attributes of any name."""
+
+_NOT_LOOKED_UP: Final = frozenset({*_NOT_OF_ARRAYS, *_BY_TEXT})
+
 _STATEFUL: Final = (
     *("STORE_GLOBAL", "STORE_NAME", "STORE_ATTR", "DELETE_GLOBAL", "DELETE_NAME", "DELETE_ATTR"),
     *("IMPORT_NAME", "IMPORT_FROM", "IMPORT_STAR", "LOAD_BUILD_CLASS", "LOAD_LOCALS", "LOAD_NAME"),
@@ -55,15 +67,20 @@ _STATEFUL: Final = (
     *("LOAD_SUPER_ATTR", "GET_AWAITABLE", "GET_AITER", "GET_ANEXT"),
     # A handler may do otherwise where an error is raised that no guard tells of.
     *("PUSH_EXC_INFO", "BEFORE_WITH", "BEFORE_ASYNC_WITH", "LOAD_SPECIAL"),
+    "MATCH_CLASS",  # which is told the names of attributes
 )
 
 
-def is_determined(f: FunctionType) -> bool:
+def is_determined(f: FunctionType, most_bytes: float = math.inf) -> bool:
     """Whether what a function does is fixed by its arguments, numbers and texts, and by what is
-    watched. False also where that is not known.
+    watched. False also where that is not known, and where it is too much to watch.
+
+    Args:
+        f: the function.
+        most_bytes: how much the arrays outside may take.
     """
     try:
-        _Look().through(f)
+        _Look(most_bytes).through(f)
     except _NotKnown:
         return False
     return True
@@ -81,7 +98,8 @@ def _require(condition: bool) -> None:
 class _Look:
     """A look through one function and everything it can get at."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: float) -> None:
+        self._bytes_left = most_bytes
         self._seen: dict[int, Any] = {}
         self._waiting: list[Any] = []
 
@@ -92,27 +110,36 @@ class _Look:
             if id(value) not in self._seen:
                 self._seen[id(value)] = value
                 self._enter(value)
+                _require(len(self._seen) + len(self._waiting) <= MOST_FOUND)
 
     def _enter(self, value: Any) -> None:
         kind = type(value)
-        if value is None or value is Ellipsis or kind in (slice, range):
+        if value is None or value is Ellipsis or kind is range or kind in _PLAIN:
             return
         if kind is np.ndarray:
-            _require(value.dtype.kind in "biufc")
+            _require(value.dtype.kind in _NUMERIC)
+            self._bytes_left -= value.nbytes
+            _require(self._bytes_left >= 0)
+        elif kind is slice:
+            _require({type(value.start), type(value.stop), type(value.step)} <= _BOUNDS)
         elif kind in (list, tuple, set, frozenset):
             self._waiting += value
         elif kind is dict:
             self._waiting += [*value, *value.values()]
-        elif kind is FunctionType and value not in _functions():
+        elif kind is FunctionType and id(value) not in _functions():
             self._enter_function(value)
         elif kind is ModuleType:
-            _require(value.__name__ in _MODULES)
+            _require(any(value is sys.modules.get(name) for name in _MODULES))
         elif kind is np.ufunc:
-            _require(value in _functions() or special.adopted(value) is not None)
-        elif kind not in _PLAIN and not isinstance(value, (np.generic, np.dtype)):
-            _require(_is_number_type(value) or _in(value, _functions()))
+            _require(id(value) in _functions() or special.adopted(value) is not None)
+        elif issubclass(kind, np.dtype):
+            _require(value.kind in _NUMERIC)
+        elif not is_number_type(kind):
+            _require(is_number_type(value) or id(value) in _functions())
 
     def _enter_function(self, function: FunctionType) -> None:
+        _require(is_watched(function) and type(function.__globals__) is dict)
+        _require(function.__builtins__ is vars(builtins))  # type: ignore[attr-defined]
         _require(all(name.startswith("__") for name in vars(function)))
         self._waiting += [function.__defaults__, function.__kwdefaults__]
         try:
@@ -129,7 +156,8 @@ class _Look:
             names: the globals.
             own: the variables of the functions around it that begin anew at each call.
         """
-        own = own | frozenset(code.co_cellvars)
+        # Where a comprehension is run in its place, its variable may be called as one from outside.
+        own = own | (frozenset(code.co_cellvars) - frozenset(code.co_freevars))
         for instruction in dis.get_instructions(code):
             operation, name = instruction.opname, instruction.argval
             _require(operation not in _STATEFUL)
@@ -146,8 +174,9 @@ class _Look:
                 self._enter_code(constant, names, own)
 
 
-def _is_number_type(value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, (np.generic, np.ndarray))
+def is_number_type(value: Any) -> bool:
+    """Whether something is one of NumPy's own types of immutable numbers."""
+    return type(value) is type and value.__module__ == "numpy" and issubclass(value, _NUMBERS)
 
 
 @cache
@@ -156,7 +185,7 @@ def _attributes() -> frozenset[str]:
     held = (np.ndarray, np.ufunc, list, dict, tuple, set, str, int, float, slice, range)
     return frozenset(
         [
-            *(name for kind in held for name in _public(kind) if name not in _NOT_OF_ARRAYS),
+            *(name for kind in held for name in _public(kind) if name not in _NOT_LOOKED_UP),
             *(name for name, _ in _known_of_numpy()),
             *(name for name in _public(math)),
             *(name for name in PRIMITIVES),
@@ -166,17 +195,16 @@ def _attributes() -> frozenset[str]:
 
 
 @cache
-def _functions() -> frozenset[Any]:
-    """The functions and types that do nothing unseen."""
-    return frozenset(
-        [
-            *_BUILTINS,
-            *FUNCTIONS,
-            *(value for _, value in _known_of_numpy()),
-            *(getattr(math, name) for name in _public(math)),
-            *(getattr(np, name) for name in _OF_NUMPY if callable(getattr(np, name, None))),
-        ]
-    )
+def _functions() -> dict[int, Any]:
+    """The functions and types that do nothing unseen, by what identifies them."""
+    known = [
+        *_BUILTINS,
+        *FUNCTIONS,
+        *(value for _, value in _known_of_numpy()),
+        *(getattr(math, name) for name in _public(math)),
+        *(getattr(np, name) for name in _OF_NUMPY if callable(getattr(np, name, None))),
+    ]
+    return {id(value): value for value in known}
 
 
 def _known_of_numpy() -> Iterator[tuple[str, Any]]:

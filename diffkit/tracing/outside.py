@@ -1,23 +1,24 @@
 """What a function finds outside its arguments, and whether that is still what it was.
 
 Looked at are closure cells, globals, defaults, `functools.partial` and bound methods; the
-attributes that the code names, of the objects, classes and modules found; the members of
-lists, tuples, sets and dicts; the numbers of arrays; and all this again for every Python function
-found on the way. What a function gets at by other ways (an attribute whose name is computed, a
-file) counts as it was when the function was recorded. So do libraries: NumPy and the standard
-library altogether, of diffkit itself the code and the defaults of its functions. The attributes
-of frozen dataclasses are looked at: `object.__setattr__` and `vars` reach them. Where a function
-lets NumPy raise errors of arithmetic, its course may hang on any number, and nothing holds.
+attributes that the code names, of the objects, classes and modules found; the members of lists,
+tuples, sets and dicts; the numbers of arrays; and all this again for every Python function found on
+the way. What a function gets at by other ways (an attribute whose name is computed, a file) counts
+as it was when the function was recorded. So do libraries: NumPy and the standard library, all but
+the builtins; of diffkit itself the code and the defaults of its functions. The attributes of frozen
+dataclasses are looked at: `object.__setattr__` and `vars` reach them. Where a function lets NumPy
+raise errors of arithmetic, its course may hang on any number, and nothing holds.
 """
 
 from __future__ import annotations
 
-import builtins
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
+from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
@@ -36,11 +37,15 @@ from diffkit.tracing.watches import (
     in_cell,
     in_function,
     in_globals,
+    in_record,
     members,
     quick_check,
 )
 
+_PACKAGE: Final = Path(__file__).parent.parent
 _LIBRARIES: Final = sys.stdlib_module_names | {"numpy", "diffkit"}
+_STANDARD: Final = str(Path(os.__file__).parent) + os.sep
+_OTHERS: Final = tuple(str(folder) + os.sep for folder in (Path(np.__file__).parent, _PACKAGE))
 _BY_TEXT: Final = frozenset({"getattr", "attrgetter", "vars", "__dict__", "globals"})
 _ALWAYS_NAMED: Final = ("__call__", "__wrapped__", "pyfunc")
 _ERROR_MODES: Final = frozenset({"errstate", "seterr", "seterrcall"})
@@ -126,13 +131,15 @@ class _Walk:
             self.visit(found)
 
     def _enter(self, value: Any) -> None:
-        if value is None or isinstance(value, PLAIN):
+        if isinstance(value, np.void):
+            self.watches.append(Watch(in_record, (value,), in_record(value)))
+        elif value is None or isinstance(value, PLAIN):
             return
-        if isinstance(value, FunctionType):
+        elif isinstance(value, FunctionType):
             self._enter_function(value)
         elif is_traced(value):
             self._watch(_node_of, value)
-        elif isinstance(value, (list, tuple, dict, set, deque)):
+        elif isinstance(value, (list, tuple, dict, set, frozenset, deque)):
             self._enter_members(value)
         elif isinstance(value, np.ndarray):
             self._enter_array(value)
@@ -151,10 +158,11 @@ class _Walk:
         if is_internal(function.__code__.co_filename):
             self.visit(vars(function).get("__wrapped__"))
             return
-        if _library(function):
+        if not is_watched(function):
             return
+        ours = _is_of_library(function)
         for part in ("__code__", "__defaults__", "__kwdefaults__"):
-            if _is_library(function.__module__):  # whose names may be patched, but not the code
+            if ours:  # whose names may be patched, but not the code
                 self.visit(getattr(function, part))
             else:
                 self._watch(in_function, function, part)
@@ -163,20 +171,22 @@ class _Walk:
         self.objects[id(function)] = function
         for cell in function.__closure__ or ():
             self._watch(in_cell, cell)
-        for name in _named(function.__code__, texts=not _is_library(function.__module__)):
+        for name in _named(function.__code__, texts=not ours):
             self.names[name] = None
-            self._look_up_global(function.__globals__, name)
+            self._look_up_global(function, name)
 
-    def _look_up_global(self, names: dict[str, Any], name: str) -> None:
+    def _look_up_global(self, function: Any, name: str) -> None:
+        names, builtins = function.__globals__, function.__builtins__
         if (id(names), name) not in self.looked_at:
             self.looked_at.add((id(names), name))
             self._watch(in_globals, names, name)
-            if name not in names and hasattr(builtins, name):  # a global may come before it
+            if name not in names and name in builtins:  # a global may come before it
                 self.watches.append(Watch(in_globals, (names, name), MISSING))
+                self._watch(in_globals, builtins, name)
 
     def _enter_members(self, container: Any) -> None:
         held = members(container)
-        if type(container) is not tuple:  # which holds the same for ever
+        if type(container) not in (tuple, frozenset):  # which hold the same for ever
             self.watches.append(Watch(members, (container,), held))
         self.waiting += held.entries
 
@@ -212,8 +222,28 @@ def _never() -> bool:
     return False
 
 
-def _library(function: FunctionType) -> bool:
-    return _is_library(function.__module__) and "diffkit" not in function.__module__
+def is_watched(function: FunctionType) -> bool:
+    """Whether what a function finds outside its arguments is looked at."""
+    if is_internal(function.__code__.co_filename):
+        return False
+    return not _is_of_library(function) or "diffkit" in function.__module__
+
+
+def _is_of_library(function: FunctionType) -> bool:
+    """Whether a function was written in a library.
+
+    One that wraps another has the name of the other's module; a user's module may be called as one
+    of the standard library is.
+    """
+    modules = (function.__module__, function.__globals__.get("__name__"))
+    return all(map(_is_library, modules)) and not _is_users_file(function.__code__.co_filename)
+
+
+@lru_cache(maxsize=4096)
+def _is_users_file(filename: str) -> bool:
+    """Whether a file is none of the libraries."""
+    standard = filename.startswith(_STANDARD) and "site-packages" not in filename
+    return os.path.isabs(filename) and not standard and not filename.startswith(_OTHERS)
 
 
 def _is_library(module: str | None) -> bool:

@@ -60,6 +60,8 @@ def _same(a: Any, b: Any) -> bool:
         return len(a.entries) == len(b.entries) and all(map(_same, a.entries, b.entries))
     if isinstance(a, Numbers):
         return same_bytes(a.array, b.array)
+    if type(a) is int:  # of which a large one has no repr
+        return bool(a == b)
     return isinstance(a, PLAIN) and repr(a) == repr(b)  # tells 0.0 from -0.0
 
 
@@ -93,6 +95,11 @@ def in_cell(cell: CellType) -> Any:
 
 def in_globals(names: dict[str, Any], name: str) -> Any:
     return names.get(name, MISSING)
+
+
+def in_record(record: Any) -> Numbers:
+    """What the fields of one entry of a structured array hold, into which one may write."""
+    return Numbers(np.asarray(record).copy())
 
 
 def members(container: Any) -> Members:

@@ -21,7 +21,7 @@ from weakref import ref
 
 from diffkit.backends.tape.agreement import is_value
 from diffkit.backends.tape.entry import compiled
-from diffkit.backends.tape.standing import Standing, stand
+from diffkit.backends.tape.standing import Standing, stand, standing_of
 from diffkit.structure import Layout, Leaves, flatten
 from diffkit.target import Function, Point, Target
 from diffkit.tracing.graph import Graph, Node
@@ -36,6 +36,7 @@ LONGEST: Final = 20_000  # steps of a course
 LARGEST: Final = 1 << 24  # bytes of its values; with large arrays all the time is arithmetic
 WORTH_COMPILING: Final = 8  # times that a course was taken; a long one takes longer to compile
 STEPS_PER_TIME: Final = 2000
+MANY: Final = 256  # calls of a function, whose own program pays for being compiled by then
 FIRST_LOOKED_AT: Final = 3  # calls of a function, before which no course of it is noted
 MOST_TRUST: Final = 32
 
@@ -98,6 +99,11 @@ class Course:
         self.trust = MOST_TRUST // 2
 
     @property
+    def share(self) -> float:
+        """Which part of all that may be kept it takes."""
+        return max(len(self.script.steps) / MOST_STEPS, self.bytes / MOST_BYTES)
+
+    @property
     def worth(self) -> int:
         """How often the course should be taken before its gradient is compiled."""
         return WORTH_COMPILING + len(self.script.steps) // STEPS_PER_TIME
@@ -157,18 +163,15 @@ class Courses:
         self.used = True
         self.calls = 0
         self._last: Callable[[], Any] | None = None
-        self._standing: Callable[[], Standing | None] = _nothing
+        self._standing: tuple[Callable[[], Standing | None], ...] = ()
         self._pause = FIRST_LOOKED_AT - 1
         self._length = 1
 
     @property
     def size(self) -> float:
         """Which part of all that may be kept they take."""
-        standing = self._standing()
-        return (0 if standing is None else standing.bytes / MOST_BYTES) + sum(
-            max(len(course.script.steps) / MOST_STEPS, course.bytes / MOST_BYTES)
-            for course in self.courses
-        )
+        kept = sum(standing.bytes for standing in self._kept()) / MOST_BYTES
+        return kept + sum(course.share for course in self.courses)
 
     def called_by(self, f: Function) -> None:
         """Note which function it is that calls; many a one is made anew for every call."""
@@ -192,24 +195,40 @@ class Courses:
         course.times += 1
         if course.times < course.worth or course.is_tried:
             return
-        if self.calls >= course.worth and self._stand(course, target, point, gradient):
+        often = self.calls >= course.worth and self._is_first(target.f)
+        if often and self.stand(course, target, point, gradient):
             course.times = 0
         else:
             course.compile(recording, point.layout)
 
-    def _stand(self, course: Course, target: Target, point: Point, gradient: Any) -> bool:
+    def _is_first(self, f: Function) -> bool:
+        """Whether no other function of this code has stood: many that are alike share a course."""
+        ours = standing_of(f)
+        return not self._standing or (
+            ours is not None and all(kept() is ours for kept in self._standing)
+        )
+
+    def stand(self, course: Course, target: Target, point: Point, gradient: Any) -> bool:
         """Compile the gradient for the function itself rather than for its code, if that may be."""
         standing = stand(target)
-        if standing is None or not standing.learn(target, point, gradient, course.bytes):
+        size = round(course.share * MOST_BYTES)
+        if standing is None or not standing.learn(target, point, gradient, size):
             return False
-        self._standing = ref(standing)
+        others = [kept for kept in self._kept() if kept is not standing]
+        self._standing = tuple(map(ref, [*others, standing]))
+        if self.size > 1:
+            for other in others:
+                other.forget()
         KNOWN.shrink()
         return True
 
+    def _kept(self) -> list[Standing]:
+        """What is kept with the functions of this code."""
+        return [standing for kept in self._standing if (standing := kept()) is not None]
+
     def forget(self) -> None:
-        """Let go of what is kept with a function."""
-        standing = self._standing()
-        if standing is not None:
+        """Let go of what is kept with the functions of this code."""
+        for standing in self._kept():
             standing.forget()
 
     def expected(self) -> Course | None:
@@ -314,10 +333,6 @@ def _reference(f: Function) -> Callable[[], Any] | None:
         return ref(f)
     except TypeError:  # it has no room for that
         return None
-
-
-def _nothing() -> None:
-    return None
 
 
 KNOWN: Final = Known()

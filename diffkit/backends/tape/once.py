@@ -20,7 +20,7 @@ import numpy as np
 
 from diffkit.assembly import assembled
 from diffkit.backends.tape.kinks import KINKS, some_tie
-from diffkit.backends.tape.known import KNOWN, Course, Courses, Recording
+from diffkit.backends.tape.known import KNOWN, MANY, Course, Courses, Recording
 from diffkit.backends.tape.standing import standing_of
 from diffkit.backends.tape.ties import may_tie
 from diffkit.backends.tape.underflow import Underflow, any_tiny
@@ -145,6 +145,8 @@ def number_and_gradient(target: Target, point: Point, plain: Any) -> tuple[Any, 
             given = recording.trace.values_given(course.script.given)
             gradient = course.gradient(point.layout, given, plain)
             if gradient is not None:
+                if courses.calls == MANY:
+                    courses.stand(course, target, point, gradient)
                 return plain, gradient
         if recording is None or not recording.is_computed():
             recording = _recorded(target, point, None)

@@ -12,27 +12,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from diffkit.backends.tape.agreement import agree, is_value
 from diffkit.backends.tape.entry import compiled
-from diffkit.errors import DiffkitError
 from diffkit.structure import map_leaves
 from diffkit.target import Function, Point, Target
-from diffkit.tracing.determined import is_determined
+from diffkit.tracing.determined import is_determined, is_number_type
 from diffkit.tracing.outside import OutsideState, outside_state
-from diffkit.tracing.recording import describe_data, record
+from diffkit.tracing.recording import is_data, record
 
 MOST_PROGRAMS: Final = 8  # of one function
 MOST_CHANGES: Final = 3  # of what is outside, after which one cannot rely on it
 MOST_TRUST: Final = 32
 
-_PLAIN: Final = (bool, int, str, bytes, type(None))  # data that are fixed by their value
+LITTLE_TO_WATCH: Final = 1 << 16  # bytes of arrays outside, beside those that the function uses
+MOST_TO_WATCH: Final = 1 << 21  # which it takes no longer to compare than to record them
+
+_PLAIN: Final = (bool, int, float, str, bytes, type(None))
 _KEPT_AS: Final = "__diffkit_standing__"
 
 Program = Callable[[Any, tuple[Any, ...]], Any]
+
+
+class _Known(NamedTuple):
+    """Programs, and what was outside when they were made.
+
+    The two are replaced as one: another thread may find that the outside has changed.
+    """
+
+    outside: OutsideState
+    programs: tuple[Program, ...]
 
 
 class Standing:
@@ -48,8 +60,7 @@ class Standing:
         self.f = f
         self.bytes = 0
         self.is_given_up = False
-        self._programs: tuple[Program, ...] = ()
-        self._outside: OutsideState | None = None
+        self._known: _Known | None = None
         self._changes = 0
         self._trust = MOST_TRUST // 2
 
@@ -63,9 +74,10 @@ class Standing:
             x: where, as the user gave it.
             data: the other arguments.
         """
-        if not self._holds():
+        known = self._known
+        if known is None or not self._holds(known.outside):
             return None
-        for program in self._programs:
+        for program in known.programs:
             found = program(x, data)
             if found is not None:
                 value = Target(self.f).call_unwritten(map_leaves(_own, x), data)
@@ -79,11 +91,8 @@ class Standing:
             self.is_given_up = True
         return None
 
-    def _holds(self) -> bool:
-        """Whether there are programs, and what is outside is as it was when they were made."""
-        outside = self._outside
-        if outside is None:
-            return False
+    def _holds(self, outside: OutsideState) -> bool:
+        """Whether what is outside is as it was when the programs were made."""
         if outside.holds():
             return True
         self.forget()
@@ -103,35 +112,54 @@ class Standing:
         Returns:
             Whether there is a program, and it gives that gradient there.
         """
-        if self.is_given_up or len(self._programs) == MOST_PROGRAMS:
+        known = self._known
+        if self.is_given_up or (known is not None and len(known.programs) == MOST_PROGRAMS):
             return False
-        program = self._compiled(target, point)
-        found = None if program is None else program(point.x, point.data)
+        known = self._compiled(known, target, point, size)
+        found = None if known is None else known.programs[-1](point.x, point.data)
         flat = point.layout.flatten
-        if program is None or found is None or not agree(flat(found[1]), flat(gradient)):
-            self.is_given_up = not self._programs
+        if known is None or found is None or not agree(flat(found[1]), flat(gradient)):
+            self.is_given_up = self._known is None
             return False
-        self._programs = (*self._programs, program)
+        self._known = known
         self.bytes += size
         return True
 
-    def _compiled(self, target: Target, point: Point) -> Program | None:
-        plain = all(type(value) in _PLAIN for value in describe_data(point.data)[0].fixed)
-        if not plain or not is_determined(self.f):
+    def _compiled(
+        self, known: _Known | None, target: Target, point: Point, size: int
+    ) -> _Known | None:
+        """What is known and one program more; None where there can be none."""
+        if not _is_fixed((point.x, *point.data)):
             return None
-        if self._outside is None:
-            self._outside = outside_state(self.f)
-            self._outside.quicken()
+        if not is_determined(self.f, min(LITTLE_TO_WATCH + size, MOST_TO_WATCH)):
+            return None
+        if known is None:
+            known = _Known(outside_state(self.f), ())
+            known.outside.quicken()
         try:
             graph = record(target, point)
-        except DiffkitError:
+        except Exception:  # which the function need not raise where it was asked for its gradient
             return None
         found = compiled(graph, point.data)
-        return None if found is None or not self._outside.holds() else found.run
+        if found is None or not known.outside.holds():
+            return None
+        return _Known(known.outside, (*known.programs, found.run))
 
     def forget(self) -> None:
         """Let go of the programs."""
-        self._programs, self._outside, self.bytes = (), None, 0
+        self._known, self.bytes = None, 0
+
+
+def _is_fixed(value: Any) -> bool:
+    """Whether arguments are numbers and texts alone, and their containers have no methods of
+    anybody's own. Of keys only texts are told apart by being equal: True == 1 == 1.0.
+    """
+    kind = type(value)
+    if kind is dict:
+        return all(type(key) is str for key in value) and all(map(_is_fixed, value.values()))
+    if kind in (list, tuple):
+        return all(map(_is_fixed, value))
+    return kind in _PLAIN or ((kind is np.ndarray or is_number_type(kind)) and is_data(value))
 
 
 def _own(value: Any) -> Any:
