@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ from test_scenarios import vector
 from test_tape_programs import compiled
 
 import diffkit as dk
-from diffkit.errors import DiffkitError, KinkWarning
+from diffkit.errors import DiffkitError, InvalidInput, KinkWarning, NonFiniteDerivative
 
 RNG = np.random.default_rng(11)
 
@@ -383,3 +384,55 @@ def test_a_row_of_zeros_is_left_to_the_general_way() -> None:
     with pytest.warns(KinkWarning):
         np.testing.assert_array_equal(found, dk.gradient(f, a))
     np.testing.assert_allclose(found[0], a[0] / np.sqrt(5), rtol=1e-15)
+
+
+# ---------------------------------------------------------------------- what is finite
+
+
+def layer(w: Any) -> Any:
+    """One that looks at few of the rows of a large matrix of weights."""
+    return np.sum(np.tanh(INPUTS @ w / 20) ** 2)
+
+
+INPUTS = RNG.normal(size=(8, 300))
+
+
+def test_large_matrices_are_seen_to_be_finite_by_smaller_ones() -> None:
+    w = RNG.normal(size=(300, 40))
+    prepared = compiled(layer, w)
+    total = next(line for line in prepared.source().splitlines() if "total =" in line)
+    assert "v0" not in re.sub(r"\.T", "", total)
+    expected = dk.gradient(layer, w)
+    np.testing.assert_allclose(prepared.gradient(w), expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_an_entry_of_a_large_matrix_that_is_not_finite_is_refused(value: float, dtype: Any) -> None:
+    w = RNG.normal(size=(300, 40)).astype(dtype)
+    prepared = compiled(layer, w)
+    w[123, 17] = value
+    with pytest.raises(InvalidInput, match=r"x\[123, 17\] is not finite"):
+        prepared.gradient(w)
+
+
+def test_large_numbers_whose_products_overflow_are_left_to_the_general_way() -> None:
+    def f(w: Any) -> Any:
+        return np.sum((INPUTS @ w) * 1e200)
+
+    w = RNG.normal(size=(300, 40))
+    prepared = compiled(f, w)
+    for scale in (1.0, 1e80, 1e-80):
+        np.testing.assert_allclose(prepared.gradient(w * scale), dk.gradient(f, w), rtol=1e-12)
+
+
+def test_a_large_gradient_that_overflows_is_refused() -> None:
+    def f(p: Any) -> Any:
+        return np.sum(np.arctan(INPUTS @ p[0])) * p[1]
+
+    w = RNG.normal(size=(300, 40))
+    prepared = compiled(f, [w, 2.0])
+    expected = dk.gradient(f, [w, 1e300])
+    np.testing.assert_allclose(prepared.gradient([w, 1e300])[0], expected[0], rtol=1e-9)
+    with pytest.raises(NonFiniteDerivative):
+        prepared.gradient([w * 1e-12, 1.7e308])

@@ -457,6 +457,26 @@ def test_data_must_not_be_written_into(seen: Seen) -> None:
         dk.gradient(f, X, np.ones(3), np.ones(1))
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_single_precision_stays_single(
+    kept: bool, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not kept:
+        monkeypatch.setattr(known, "stand", lambda target: None)
+
+    def f(w: Any, a: Any) -> Any:
+        return np.mean(np.tanh(a @ w) ** 2) * 0.5
+
+    w, a = np.float32([0.5, -0.25]), np.float32([[1.0, 2.0], [-3.0, 0.5], [0.1, 0.2]])
+    expected = dk.prepare(f, w, a).value_and_gradient(w, a)
+    for _ in range(4):
+        value, gradient = dk.value_and_gradient(f, w, a)
+        assert (type(value), gradient.dtype) == (np.float32, np.float32)
+        assert value == expected[0]
+        np.testing.assert_allclose(gradient, expected[1], rtol=1e-6)
+    assert seen.programs == (3 if kept else 0)
+
+
 def test_results_are_new_and_of_the_kind_of_the_point(seen: Seen) -> None:
     def f(p: Any) -> Any:
         return np.sum(p["a"]) * p["b"] + p["c"][0] ** 2

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from diffkit.structure import Leaves, is_traced
 
-ROUNDING: Final = 2.0**-26  # up to which two ways to compute a value may differ
+ROUNDING: Final[dict[type, float]] = {np.float64: 2.0**-26, np.float32: 2.0**-11}
+"""Up to which two ways to compute a value may differ: about the square root of epsilon."""
 
 
-def is_value(found: float, value: float) -> bool:
-    """Whether the value that a program found is the one that the function gave."""
-    return abs(found - value) <= ROUNDING * abs(value)
+def is_value(found: Any, value: Any) -> bool:
+    """Whether the number that a program found is the one that the function gave."""
+    return bool(abs(found - value) <= ROUNDING[type(value)] * abs(value))
 
 
 def agree(found: Leaves, expected: Leaves) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from diffkit.backends.tape.assembly import assembled
 from diffkit.backends.tape.batching import batched
 from diffkit.backends.tape.dots import with_dots
 from diffkit.backends.tape.emit import Emitter
+from diffkit.backends.tape.finiteness import Finiteness
 from diffkit.backends.tape.plan import Plan, Step, gradient_plan
 from diffkit.backends.tape.simplify import simplified
 from diffkit.backends.tape.sums import regrouped
@@ -98,6 +99,9 @@ def _compiled(
     examples = [plan.steps[position].value for position in plan.outputs]
     if any(np.asarray(v).dtype != leaf.dtype for v, leaf in zip(examples, leaves, strict=True)):
         return None
+    watched = [*plan.inputs[: len(arguments) * len(graph.layout.leaves)], *plan.outputs]
+    finiteness = Finiteness(plan, watched)
+    plan = finiteness.plan
     emitter = Emitter(plan)
     lines = Lines()
     underflow = Underflow()
@@ -118,9 +122,8 @@ def _compiled(
     backwards = (k for k, line in enumerate(body) if "# adjoint of" in line)
     body.insert(next(backwards, 0), "underflow.any = False")
     value, *gradient = map(_as_leaf, emitter.results(), examples, leaves)
-    watched = [*plan.inputs[: len(arguments) * len(graph.layout.leaves)], *plan.outputs]
     ending = [
-        *_finite(plan, [*watched, *sorted(plan.finite)]),
+        *finiteness.lines(),
         *_in_range(plan, emitter.doubles),
         f"return {value}, {lines.put_together(graph.layout.nesting, iter(gradient))}",
     ]
@@ -192,36 +195,3 @@ def _serialised(
             release()
 
     return run
-
-
-def _finite(plan: Plan, positions: Sequence[int]) -> list[str]:
-    """Lines that end the program if a number among the values is not finite.
-
-    A sum of squares is not finite if a term is not. Where it is not, or overflows, plain sums tell;
-    the rare sum that overflows itself takes the general way.
-    """
-    quick, careful = [], []
-    for position in dict.fromkeys(positions):
-        value, name = plan.steps[position].value, f"v{position}"
-        if not isinstance(value, np.ndarray):
-            quick.append(name)
-            careful.append(f"isfinite({name})")
-        elif value.dtype.kind == "f":
-            quick.append(_sum_of_squares(value, name))
-            careful.append(f"isfinite(add_reduce({name}, None))")
-    lines = [f"total = {' + '.join(quick)}"]
-    if careful:
-        lines.append("if not isfinite(total):")
-        lines += [f"    if not {condition}: return None" for condition in careful]
-    return lines
-
-
-def _sum_of_squares(example: Any, name: str) -> str:
-    """An expression that is finite if every entry is, by and large, and never if one is not."""
-    if example.dtype == np.float64 and example.ndim == 1:
-        return f"{name}.dot({name})"
-    if example.dtype == np.float64 and example.flags.c_contiguous:
-        return f"vdot({name}, {name})"
-    if example.dtype == np.float64 and example.flags.f_contiguous:
-        return f"vdot({name}.T, {name}.T)"
-    return f"add_reduce({name}, None)"

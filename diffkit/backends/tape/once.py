@@ -1,4 +1,4 @@
-"""The short ways to one gradient of a function that returns one number of double precision.
+"""The short ways to one gradient of a function that returns one floating-point number.
 
 The function is recorded, and nothing of the recording is kept but what it did, step by step. When
 it has done the same a few times, that is compiled: for the function itself, if all that it depends
@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 
 from diffkit.assembly import assembled
+from diffkit.backends.tape.agreement import ROUNDING
 from diffkit.backends.tape.kinks import KINKS, some_tie
 from diffkit.backends.tape.known import KNOWN, MANY, Course, Courses, Recording
 from diffkit.backends.tape.standing import standing_of
@@ -218,7 +219,7 @@ def _by_walk(recording: Recording, layout: Layout, plain: Any) -> tuple[Any, Any
     if adjoints is None or _in_steps(recording, adjoints):
         return None
     leaves = [
-        np.zeros(leaf.shape) if (adjoint := adjoints[node.index]) is None else adjoint
+        np.zeros(leaf.shape, leaf.dtype) if (adjoint := adjoints[node.index]) is None else adjoint
         for node, leaf in zip(recording.inputs, layout.leaves, strict=True)
     ]
     if underflow.any and any_tiny(*leaves):
@@ -236,20 +237,20 @@ def _in_steps(recording: Recording, adjoints: list[Any]) -> bool:
 
 
 def _is_usual(plain: Any) -> bool:
-    """Whether a value is a finite double other than zero, whose sign would need a look."""
-    return type(plain) is np.float64 and math.isfinite(plain) and plain != 0
+    """Whether a value is a finite number other than zero, whose sign would need a look."""
+    return type(plain) in ROUNDING and math.isfinite(plain) and plain != 0
 
 
 def _adjoints(trace: Trace, output: Node, plain: Any) -> list[Any] | None:
     """The adjoints of a recording that ended in a number; None where there is more to it."""
     value = concrete(output.value)
-    if trace.refusal is not None or type(value) is not np.float64 or value != plain:
+    if trace.refusal is not None or type(value) is not type(plain) or value != plain:
         return None
     nodes = trace.nodes
     values = [node.value for node in nodes]
     if _has_ties(nodes, values):
         return None
-    return all_adjoints(nodes, values, [output], [np.float64(1)])
+    return all_adjoints(nodes, values, [output], [type(plain)(1)])
 
 
 @cache

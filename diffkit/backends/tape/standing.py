@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from diffkit.backends.tape.agreement import agree, is_value
+from diffkit.backends.tape.agreement import ROUNDING, agree, is_value
 from diffkit.backends.tape.entry import compiled
 from diffkit.structure import map_leaves
 from diffkit.target import Function, Point, Target
@@ -81,7 +81,7 @@ class Standing:
             found = program(x, data)
             if found is not None:
                 value = Target(self.f).call_unwritten(map_leaves(_own, x), data)
-                if type(value) is np.float64 and value != 0 and is_value(found[0], value):
+                if type(value) in ROUNDING and value != 0 and is_value(found[0], value):
                     self._trust = min(self._trust + 1, MOST_TRUST)
                     return value, found[1]
                 break
