@@ -282,3 +282,28 @@ def test_the_source_lists_its_constants_briefly() -> None:
     assert any(line.startswith("# n") and line.endswith(": 3.5") for line in source.split("\n"))
     assert any(line.startswith("# k") and line.endswith("...") for line in source.split("\n"))
     assert max(map(len, source.split("\n"))) < 400
+
+
+def test_equal_keys_of_data_are_told_apart_by_their_types() -> None:
+    def f(x: Any, d: Any) -> Any:
+        return sum(np.sum(x * v) * (2.0 if k is True else 1.0) for k, v in d.items())
+
+    ones = np.ones(3)
+    prepared = compiled(f, ones, {1: ones})
+    for key, slope in ((1, 1.0), (True, 2.0), (1.0, 1.0), (1, 1.0)):
+        assert prepared.gradient(ones, {key: ones}).tolist() == [slope] * 3
+    flipped = compiled(lambda d: f(ones, d), {1: ones})
+    for key, slope in ((1, 1.0), (True, 2.0), (1, 1.0)):
+        ((found, gradient),) = flipped.gradient({key: ones}).items()
+        assert found is key
+        assert gradient.tolist() == [slope] * 3
+
+
+def test_a_bound_of_a_slice_may_be_an_array_without_axes() -> None:
+    n, x = np.array(2), np.arange(4.0)
+    captured = compiled(lambda x: np.sum(x[:n] ** 2), x)
+    assert captured.gradient(x).tolist() == [0.0, 2.0, 0.0, 0.0]
+    given = compiled(lambda x, n: np.sum(x[:n] ** 2), x, n)
+    assert given.gradient(x, np.array(3)).tolist() == [0.0, 2.0, 4.0, 0.0]
+    n[...] = 3
+    assert captured.gradient(x).tolist() == [0.0, 2.0, 4.0, 0.0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from typing import Any, Final, NoReturn
 
@@ -67,10 +68,16 @@ def settled(static: Any) -> Any:
     if isinstance(static, (tuple, list, dict)):
         return map_leaves(settled, static)
     if isinstance(static, slice):
-        return slice(settled(static.start), settled(static.stop), settled(static.step))
+        return slice(*map(_bound, (static.start, static.stop, static.step)))
     if isinstance(static, np.ndarray):
         return settle(pack(static)) if static.dtype == object else static.copy()
     return static
+
+
+def _bound(value: Any) -> Any:
+    """A bound of a slice, which NumPy takes from an array without axes too."""
+    value = settled(value)
+    return operator.index(value) if isinstance(value, np.ndarray) else value
 
 
 class Exits:

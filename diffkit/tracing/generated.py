@@ -78,12 +78,17 @@ class Lines:
         self.require(f"type({name}) is {container} and len({name}) == {len(nesting.members)}")
         is_dict = issubclass(nesting.container, dict)
         if is_dict:
-            self.require(f"list({name}) == {self.constant(list(nesting.keys))}")
+            self._require_keys(name, list(nesting.keys))
         for k, member in enumerate(nesting.members):
             part = f"{name}_{k}"
             key = self.literal(nesting.keys[k]) if is_dict else str(k)
             self.add(f"{part} = {name}[{key}]")
             self.take_apart(part, member, leaves, number)
+
+    def _require_keys(self, name: str, keys: list[Any]) -> None:
+        self.require(f"list({name}) == {self.constant(keys)}")
+        if any(type(key) is not str for key in keys):  # 1 and True are equal
+            self.require(f"[type(key) for key in {name}] == {self.constant(list(map(type, keys)))}")
 
     def _take_leaf(self, name: str, leaf: Leaf, example: Any, target: str, number: str) -> None:
         if not leaf.scalar:
@@ -118,7 +123,7 @@ class Lines:
             members: Iterable[Any] = enumerate(data)
             if isinstance(data, dict):
                 members = data.items()
-                self.require(f"list({name}) == {self.constant(list(data))}")
+                self._require_keys(name, list(data))
             for k, (key, member) in enumerate(members):
                 self.add(f"{name}_{k} = {name}[{self.literal(key)}]")
                 self.take_data(f"{name}_{k}", member, targets)

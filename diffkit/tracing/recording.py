@@ -52,7 +52,7 @@ def describe_data(data: tuple[Any, ...]) -> tuple[DataLayout, Leaves]:
 
     def walk(value: Any) -> None:
         if isinstance(value, dict):
-            description.append(("dict", tuple(value)))
+            description.append(("dict", tuple(value), tuple(map(type, value))))
             for member in value.values():
                 walk(member)
         elif isinstance(value, (list, tuple)):
