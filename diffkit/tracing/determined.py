@@ -189,6 +189,7 @@ def _attributes() -> frozenset[str]:
             *(name for name, _ in _known_of_numpy()),
             *(name for name in _public(math)),
             *(name for name in PRIMITIVES),
+            *special.SPECIAL,
             *_OF_NUMPY,
         ]
     )
