@@ -107,6 +107,11 @@ PROGRAMS: list[tuple[str, Callable[..., Any], Any]] = [
         RNG.normal(size=6),
     ),
     ("doubled", lambda x: np.sum((x + x) * np.sin(x + x)), RNG.normal(size=4)),
+    (
+        "a number repeated",
+        lambda x: np.sum(np.exp(np.broadcast_to(np.sum(x * x), x.shape) / 8.0) * x**3),
+        RNG.normal(size=6),
+    ),
     ("sorted", lambda x: np.sum((np.sort(x) - np.arange(9)) ** 3 * x), RNG.normal(size=9)),
     (
         "sorted rows, and an order put elsewhere",
@@ -436,3 +441,12 @@ def test_a_large_gradient_that_overflows_is_refused() -> None:
     np.testing.assert_allclose(prepared.gradient([w, 1e300])[0], expected[0], rtol=1e-9)
     with pytest.raises(NonFiniteDerivative):
         prepared.gradient([w * 1e-12, 1.7e308])
+
+
+def test_what_is_done_to_a_repeated_number_is_done_once() -> None:
+    def f(x: Any) -> Any:
+        return np.sum(np.exp(np.broadcast_to(np.sum(x * x), x.shape) / 8.0) * x**3)
+
+    source = compiled(f, RNG.normal(size=6)).source()
+    assert "m_exp(" in source
+    assert "broadcast_to" not in source

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-LINES_AT_ONCE: Final = 2_000  # compiling many more at once costs seconds and gigabytes
+LINES_AT_ONCE: Final = 10_000  # compiling many more at once takes much memory
 
 _LOCAL: Final = re.compile(r"\b[vl]\d+\b")
 _ASSIGNED: Final = re.compile(r"([vl]\d+) = ")

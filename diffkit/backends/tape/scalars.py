@@ -3,7 +3,8 @@
 Sums, products and quotients of doubles are the same in Python; where NumPy gives an infinity or
 a NaN, Python raises an ArithmeticError or a ValueError, upon which a program declines. The
 functions of `math` agree with NumPy's to the last digit or so: they are not for what leads to a
-guard.
+guard. `math.cbrt` is left out: it is not exact where NumPy's is, and misses that the cube root of
+27 ties with 3.
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ def logistic(x: float) -> float:
 
 def logaddexp(a: float, b: float) -> float:
     """log(e^a + e^b)."""
+    if a == b:  # infinities too
+        return a + math.log(2)
     return max(a, b) + math.log1p(math.exp(-abs(a - b)))
 
 
@@ -101,7 +104,6 @@ FUNCTIONS: Final[dict[str, Callable[..., float]]] = {
     "hypot": math.hypot,
     "copysign": math.copysign,
     "power": math.pow,
-    "cbrt": math.cbrt,
     "exp2": math.exp2,
     "fmod": math.fmod,
     "deg2rad": math.radians,
@@ -143,6 +145,8 @@ def expression(
         return None
     if name not in _OF_ANY_NUMBERS and not all(isinstance(v, float) for v in values):
         return None
+    if name == "add" and type(result) is np.bool_:  # NumPy's sum of truths is their disjunction
+        return f"{arguments[0]} | {arguments[1]}", None
     if name in SAME_IN_PYTHON:
         function = math.sqrt if name == "sqrt" else None
         return SAME_IN_PYTHON[name].format(*arguments), function

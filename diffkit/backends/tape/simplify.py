@@ -88,6 +88,9 @@ class Simplifier:
                         number = self._as_number(step)
                         if number is not None:
                             return number
+                    repeated = self._repeated_number(step)
+                    if repeated is not None:
+                        return repeated
                     step = self._unrepeated(step)
                 stands_in = self._unchanged(step) if primitive.name in CHANGES_LITTLE else None
                 if stands_in is None and primitive.name in REWRITTEN:
@@ -176,6 +179,23 @@ class Simplifier:
         if isinstance(source.value, np.ndarray) and source.constant and self.number(i) is not None:
             return self.constant(source.value.flat[0])
         return None
+
+    def _repeated_number(self, step: Step) -> int | None:
+        """An operation on numbers that are repeated as the number that it gives, repeated."""
+        assert step.primitive is not None
+        empty = not step.value.ndim or not step.value.size
+        if not self.free or empty or step.primitive.name == "negative":
+            return None  # a sign moves outwards
+        numbers = []
+        for i in step.inputs:
+            number = self._unrepeated_argument(i) if np.ndim(self.value(i)) else i
+            if number is None or np.ndim(self.value(number)):
+                return None
+            numbers.append(number)
+        number = self.apply(step, step.primitive.name, *numbers, **step.static)
+        if np.ndim(self.value(number)) or not alike(self.value(number), step.value.flat[0]):
+            return None
+        return self.apply(step, "broadcast_to", number, shape=step.value.shape)
 
     def _as_number(self, step: Step) -> int | None:
         """An operation on arrays of one entry each as one on numbers."""
