@@ -107,6 +107,18 @@ PROGRAMS: list[tuple[str, Callable[..., Any], Any]] = [
         RNG.normal(size=6),
     ),
     ("doubled", lambda x: np.sum((x + x) * np.sin(x + x)), RNG.normal(size=4)),
+    ("hinge loss", lambda w: np.mean(np.maximum(0, 1 - TABLE @ w)), RNG.normal(size=5)),
+    ("constant slopes", lambda w: np.sum(np.minimum(TABLE @ w, 2.0) * 3), RNG.normal(size=5)),
+    (
+        "Huber loss",
+        lambda w: np.sum(np.where(np.abs(TABLE @ w) < 1, (TABLE @ w) ** 2 / 2, np.abs(TABLE @ w))),
+        RNG.normal(size=5),
+    ),
+    (
+        "logarithm of a sum of exponentials of everything",
+        lambda x: np.log(np.sum(np.exp(x - np.max(x)))) + np.max(x),
+        RNG.normal(size=6),
+    ),
     (
         "a number repeated",
         lambda x: np.sum(np.exp(np.broadcast_to(np.sum(x * x), x.shape) / 8.0) * x**3),
@@ -441,6 +453,22 @@ def test_a_large_gradient_that_overflows_is_refused() -> None:
     np.testing.assert_allclose(prepared.gradient([w, 1e300])[0], expected[0], rtol=1e-9)
     with pytest.raises(NonFiniteDerivative):
         prepared.gradient([w * 1e-12, 1.7e308])
+
+
+def test_choices_between_a_number_and_nothing_are_products() -> None:
+    def f(w: Any) -> Any:
+        return np.sum(np.where(TABLE @ w > 0, 3.0, 0.0) * w[0] + np.maximum(0, TABLE @ w))
+
+    w = RNG.normal(size=5)
+    assert "where(" not in compiled(f, w).source()
+
+
+def test_the_largest_of_all_that_is_shifted_out_costs_no_adjoint() -> None:
+    def f(x: Any) -> Any:
+        m = np.max(x)
+        return np.log(np.sum(np.exp(x - m))) + m
+
+    assert "equal(" not in compiled(f, RNG.normal(size=6)).source()
 
 
 def test_what_is_done_to_a_repeated_number_is_done_once() -> None:

@@ -29,14 +29,16 @@ def _sum_known(s: Simplifier, step: Step) -> int | None:
 def _factor_of_known_sum(s: Simplifier, step: Step) -> int | None:
     """The sum of c e is c times that of e, which is there already, where c is constant."""
     product, axis = s.made_by(step.inputs[0], "multiply"), step.static["axis"]
-    if not s.free or product is None or axis is None or step.static["keepdims"]:
+    if not s.free or product is None or step.static["keepdims"]:
         return None
     for k in (0, 1):
         factor, other = product.inputs[k], product.inputs[1 - k]
         c, e = s.value(factor), s.value(other)
-        if np.shape(e) != np.shape(product.value) or np.ndim(c) != np.ndim(e):
+        if np.shape(e) != np.shape(product.value):
             continue
-        if any(np.shape(c)[i] != 1 for i in axis):
+        if np.ndim(c) and (axis is None or np.ndim(c) != np.ndim(e)):
+            continue
+        if np.ndim(c) and any(np.shape(c)[i] != 1 for i in axis):
             continue
         for keepdims in (True, False):
             total = step._replace(inputs=(other,), static={"axis": axis, "keepdims": keepdims})
@@ -129,6 +131,14 @@ def _undone_sum(s: Simplifier, step: Step, i: int) -> tuple[int, tuple[int, ...]
         if whole and divisor == s.behind(known[0], "reshape"):
             return numerator, (factor, divisor)
     return None
+
+
+def _sum_of_all(s: Simplifier, step: Step) -> int | None:
+    """A sum along every axis has one name."""
+    axis, ndim = step.static["axis"], np.ndim(s.value(step.inputs[0]))
+    if axis is None or step.static["keepdims"] or len(axis) < ndim or np.ndim(step.value):
+        return None
+    return s.add(step._replace(static={"axis": None, "keepdims": False}))
 
 
 def _sum_to_number(s: Simplifier, step: Step) -> int | None:
@@ -235,6 +245,7 @@ def is_beside(s: Simplifier, i: int, reduction: Step) -> bool:
 
 
 SUM_RULES: Final[tuple[Rule, ...]] = (
+    _sum_of_all,
     _sum_to_number,
     _sum_known,
     _factor_of_known_sum,

@@ -41,16 +41,25 @@ def _untied(s: Simplifier, step: Step) -> int | None:
         return None
     if _tied_for_good(s, *larger.inputs):
         return None
-    half, g = s.made_by(halved.inputs[1], "divide"), halved.inputs[2]
-    if half is None or half.inputs[0] != g or s.number(half.inputs[1]) != 2.0:
+    g = halved.inputs[2]
+    if not _is_half(s, halved.inputs[1], g) or _unless_nan(s, halved.inputs[0]) is None:
         return None
-    if _unless_nan(s, halved.inputs[0]) is None or not alike(s.value(g), step.value):
+    number = s.number(g) is not None and np.result_type(s.value(g), step.value) == step.value.dtype
+    if not number and not alike(s.value(g), step.value):
         return None
     greater = s.apply(step, "greater", *larger.inputs)
     if not np.ndim(step.value):
         return s.add(step.on((greater, g, nothing)))
     factor = s.apply(step, "astype", greater, dtype=np.asarray(step.value).dtype)
     return s.apply(step, "multiply", g, factor)
+
+
+def _is_half(s: Simplifier, i: int, whole: int) -> bool:
+    """Whether a value is half of another one."""
+    half, numbers = s.made_by(i, "divide"), (s.number(i), s.number(whole))
+    if half is None:
+        return None not in numbers and 2.0 * numbers[0] == numbers[1]  # type: ignore[operator]
+    return half.inputs[0] == whole and s.number(half.inputs[1]) == 2.0
 
 
 def _tied_for_good(s: Simplifier, a: int, b: int) -> bool:
