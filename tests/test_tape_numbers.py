@@ -121,7 +121,7 @@ NUMBERS: dict[str, Any] = {
     "largest": lambda p: np.maximum(p[0] * p[1], 0) * p[2] - np.minimum(p[2], 1) * p[1],
     "choice": lambda p: np.where(p[0] * p[1] > 0.2, p[0] * p[2], p[1]) * p[0],
     "power": lambda p: np.power(p[0] * p[1], p[2]) * p[0] + p[1] ** -2,
-    "functions": lambda p: np.cbrt(p[0]) * np.exp2(p[1]) + np.logaddexp(p[0] * p[2], p[1]),
+    "functions": lambda p: np.tanh(p[0]) * np.exp2(p[1]) + np.logaddexp(p[0] * p[2], p[1]),
     "angles": lambda p: np.degrees(p[0] * p[1]) * np.radians(p[2]),
     "negative constants": lambda p: -2.0 * p[0] * p[1] - (p[1] + -3.0) * -p[2] / -0.5,
 }
@@ -222,3 +222,67 @@ def test_choices_become_numbers_by_their_bytes() -> None:
 
     m = np.random.default_rng(3).normal(size=(30, 40))
     assert "= bytes" in agrees(f, m, -m)
+
+
+# ---------------------------------------------------------------------- as NumPy has it
+
+
+def same_as_at_first(f: Any, x: Any, *points: Any) -> None:
+    """What a compiled gradient gives, in value and dtype, is what the first one gives there."""
+    prepared = compiled(f, x)
+    for point in (x, *points):
+        value, gradient = prepared.value_and_gradient(point)
+        expected = dk.prepare(f, point).value_and_gradient(point)
+        assert value == pytest.approx(expected[0], rel=1e-12)
+        np.testing.assert_allclose(gradient, expected[1], rtol=1e-12)
+
+
+def test_the_sum_and_the_product_of_truths_are_truths() -> None:
+    points = np.array([[0.5, 0.7, 1.3], [-0.5, 0.7, 1.3], [-0.5, -0.7, 1.3]])
+    x = np.array([-0.5, 0.7, 1.3])
+    same_as_at_first(lambda p: ((p[0] > 0) + (p[1] > 0)) * p[2] * p[0], x, *points)
+    same_as_at_first(lambda p: ((p[0] > 0) * (p[1] > 0) + (p[0] > 0)) * p[2] * p[0], x, *points)
+    same_as_at_first(lambda p: ((p[0] > 0) + True) * p[2] * p[0], x, *points)
+    same_as_at_first(lambda p: (True + (p[0] > 0) * (p[1] > 0)) * p[2] * p[0], x, *points)
+
+
+def test_a_truth_can_be_indexed_and_cast() -> None:
+    points = np.array([[0.5, 0.7, 1.3], [-0.5, 0.7, 1.3]])
+    same_as_at_first(lambda p: (p[0] > 0)[()] * p[2] * p[0], *points)
+    same_as_at_first(lambda p: np.sum((p[0] > 0)[None] * p[2:] * p[0]), *points)
+    same_as_at_first(lambda p: (p[0] > 0).astype(int) * p[2] * p[0], *points)
+
+
+def test_the_cube_root_of_27_ties_with_3() -> None:
+    def f(p: Any) -> Any:
+        return np.maximum(np.cbrt(p[0]), 3.0) * p[1]
+
+    prepared = compiled(f, np.array([1.0, 2.0]))
+    with pytest.warns(KinkWarning):
+        prepared.gradient(np.array([27.0, 2.0]))
+
+
+def test_a_choice_by_an_infinite_sum_of_exponentials() -> None:
+    def f(p: Any) -> Any:
+        least = -p[0] * 1e20
+        return np.where(np.logaddexp(least, least) < 0, p[1], p[2]) * p[2]
+
+    x, far = np.array([2.0, 0.7, 1.3]), np.array([1e300, 0.7, 1.3])
+    assert compiled(f, x).gradient(far).tolist() == pytest.approx([0.0, 1.3, 0.7])
+
+
+@pytest.mark.parametrize("steep", [-400.0, -700.0, -250.0])
+def test_numbers_that_underflow_on_the_way_into_an_array_are_noticed(steep: float) -> None:
+    far, x = np.array([steep, 0.7, 1.3]), np.array([0.5, 0.7, 1.3])
+    value = 1 / (1 + np.exp(-steep))
+    gradient = compiled(lambda p: 1 / (1 + np.exp(-p[0])), x).gradient(far)
+    np.testing.assert_allclose(gradient, [value, 0, 0], rtol=1e-12)
+    shifted = np.array([steep, 0.0, 0.0])
+    gradient = compiled(lambda p: 1 / (1 + np.exp(-np.sum(p))), x).gradient(shifted)
+    np.testing.assert_allclose(gradient, np.full(3, value), rtol=1e-12)
+
+
+def test_parameters_may_be_thousands_of_numbers() -> None:
+    x = [0.5 + k / 2000 for k in range(2000)]
+    prepared = compiled(lambda p: sum(u * u for u in p), x)
+    assert prepared.gradient(x) == [2 * u for u in x]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import diffkit as dk
 from diffkit.backends.tape import bends
-from diffkit.errors import KinkWarning
+from diffkit.errors import KinkWarning, NonFiniteDerivative
 
 
 def relu(x: Any) -> Any:
@@ -358,3 +358,15 @@ def test_a_side_that_cannot_be_computed_at_the_point_is_left_out() -> None:
 
     with pytest.warns(KinkWarning):
         np.testing.assert_allclose(dk.gradient(f, np.array([0.0, 2.0])), [0.0, 16.0])
+
+
+def test_a_remainder_by_a_truth_is_judged_as_one_by_a_number() -> None:
+    with pytest.warns(KinkWarning):
+        assert dk.gradient(lambda a: np.fmod(a, True) + a, 2.0) == 2.0
+    with pytest.warns(KinkWarning):
+        assert dk.gradient(lambda a: np.floor_divide(a, True) * 1.0 + a, 2.0) == 1.0
+
+
+def test_a_division_by_a_written_zero_is_refused_where_there_is_a_tie() -> None:
+    with np.errstate(all="ignore"), pytest.raises(NonFiniteDerivative):
+        dk.gradient(lambda x: np.maximum(x, 2 * x) / -0.0, 0.0)

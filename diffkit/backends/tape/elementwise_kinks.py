@@ -179,7 +179,7 @@ def _quotient(truncated: bool) -> Callable[[Values, Values], Any]:
     def quotient(arguments: Values, tangents: Values) -> Any:
         a, b = arguments
         whole = np.rint(np.divide(a, b))
-        leans = leaning(tangents[0], whole * tangents[1]) * np.sign(b)
+        leans = leaning(tangents[0], whole * tangents[1]) * np.sign(np.asarray(b, float))
         if truncated:
             return np.where(leans * np.sign(whole) < 0, whole - np.sign(whole), whole)
         return np.where(leans < 0, whole - 1, whole)

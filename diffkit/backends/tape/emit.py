@@ -24,6 +24,7 @@ from diffkit.tracing.graph import same_value
 NAMED_OUT: Final = (np.maximum, np.minimum)
 CACHE_LINE: Final = 64  # bytes
 _REAL: Final = (int, float, np.float64)
+_IN_PYTHON: Final = {np.float64: "float64", np.bool_: "bool_"}
 WRITTEN_OUT: Final = 32_768  # entries, up to which a repeated constant may take memory
 
 
@@ -40,7 +41,11 @@ class Emitter:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.names: dict[str, Any] = {"same_value": same_value, "float64": np.float64}
+        self.names: dict[str, Any] = {
+            "same_value": same_value,
+            "float64": np.float64,
+            "bool_": np.bool_,
+        }
         self.lines: list[str] = []
         self.places: dict[int, Any] = {}
         self.exact = plan.leading_to_guards()
@@ -303,8 +308,10 @@ class Emitter:
 
     def as_numpy(self, i: int) -> str:
         """A value as NumPy has it: a row's function may ask a number for its dtype."""
-        number = self.doubles and type(self.value(i)) is np.float64
-        return f"float64(v{i})" if number else f"v{i}"
+        kind = type(self.value(i))
+        if not self.doubles or kind not in _IN_PYTHON:
+            return f"v{i}"
+        return f"{_IN_PYTHON[kind]}(v{i})"
 
     def _same_kind(self, i: int, step: Step) -> bool:
         """Whether an operand lies exactly where the result could be put."""

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -102,6 +102,7 @@ def _compiled(
     watched = [*plan.inputs[: len(arguments) * len(graph.layout.leaves)], *plan.outputs]
     finiteness = Finiteness(plan, watched)
     plan = finiteness.plan
+    plan = replace(plan, finite=plan.finite | _of_any_size(plan))  # which keeps their names
     emitter = Emitter(plan)
     lines = Lines()
     underflow = Underflow()
@@ -159,7 +160,8 @@ def _in_range(plan: Plan, doubles: bool) -> list[str]:
     """Lines that end the program where entries of the derivative may have underflowed.
 
     Of NumPy's numbers the processor has reported it. Python's, which stand for `doubles`, do not:
-    they are looked at where the function may make them of any size.
+    they are looked at where the function may make them of any size, and where arrays are made of
+    them, whether it has: an adjoint that is zero says little, since many a choice makes it so.
     """
     leaves = [(f"v{i}", plan.steps[i]) for i in plan.outputs[1:] if not plan.steps[i].constant]
     numbers = [name for name, step in leaves if doubles and not isinstance(step.value, np.ndarray)]
@@ -167,9 +169,19 @@ def _in_range(plan: Plan, doubles: bool) -> list[str]:
     lines = []
     if any(_grows(step, plan) for step in plan.steps):
         lines += [f"if -{TINY!r} < {name} < {TINY!r}: return None" for name in numbers]
+    if others and doubles:
+        usual = f"{TINY!r} < abs(v{{0}}) < {1 / TINY!r}"
+        for i in sorted(_of_any_size(plan)):
+            lines.append(f"if v{i} and not {usual.format(i)}: underflow.any = True")
     if others:
         lines.append(f"if underflow.any and any_tiny({', '.join(others)}): return None")
     return lines
+
+
+def _of_any_size(plan: Plan) -> frozenset[int]:
+    """The single numbers that the function itself may make of any size."""
+    numbers = (i for i, step in plan.enumerated() if type(step.value) is np.float64)
+    return frozenset(i for i in numbers if _grows(plan.steps[i], plan))
 
 
 def _serialised(

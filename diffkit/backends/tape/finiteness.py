@@ -17,6 +17,7 @@ from diffkit.backends.tape.plan import Plan, Step
 
 MANY: Final = 4096  # entries, from which to look at others instead is worth it
 FEWER: Final = 0.75  # times as many, of which it is
+TERMS: Final = 100  # of a sum that is one expression
 
 _FLOATS: Final = (np.float64, np.float32)
 
@@ -91,7 +92,9 @@ class Finiteness:
                 squares = [_sum_of_squares(self._steps[i].value, f"v{i}") for i in seen]
                 quick.append(" * ".join(squares))
                 careful.append(f"isfinite(add_reduce({name}, None))")
-        lines = [f"total = {' + '.join(quick)}"]
+        # A compiler goes as deep as an expression is long.
+        parts = [quick[i : i + TERMS] for i in range(0, len(quick), TERMS)]
+        lines = [f"total {'+=' if k else '='} {' + '.join(part)}" for k, part in enumerate(parts)]
         if careful:
             lines.append("if not isfinite(total):")
             lines += [f"    if not {condition}: return None" for condition in careful]

@@ -288,7 +288,7 @@ def _choice_of_constant(s: Simplifier, step: Step) -> int | None:
 def _of_negatives(s: Simplifier, step: Step) -> int | None:
     """-a > -b is b > a."""
     negatives = [s.made_by(i, "negative") for i in step.inputs]
-    if None in negatives:
+    if None in negatives or any(np.asarray(s.value(i)).dtype.kind != "f" for i in step.inputs):
         return None
     a, b = (negative.inputs[0] for negative in negatives if negative is not None)
     return s.apply(step, "greater", b, a)

@@ -145,8 +145,8 @@ def expression(
         return None
     if name not in _OF_ANY_NUMBERS and not all(isinstance(v, float) for v in values):
         return None
-    if name == "add" and type(result) is np.bool_:  # NumPy's sum of truths is their disjunction
-        return f"{arguments[0]} | {arguments[1]}", None
+    if name in ("add", "multiply") and type(result) is np.bool_:  # a number to Python
+        return None
     if name in SAME_IN_PYTHON:
         function = math.sqrt if name == "sqrt" else None
         return SAME_IN_PYTHON[name].format(*arguments), function

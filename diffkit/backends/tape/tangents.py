@@ -44,6 +44,8 @@ def tangent(
 
 def _scaled(primitive: Primitive, k: int, t: Any, y: Any, arguments: Any, static: Any) -> Any:
     """A tangent times the local derivative, which may be infinite where nothing moves."""
+    if type(t) is float:  # which raises an error where NumPy has an infinity
+        t = np.float64(t)
     if np.shape(t) != np.shape(y):
         t = np.broadcast_to(t, np.shape(y))
     scaled = primitive.pull(k, t, y, arguments, static)
