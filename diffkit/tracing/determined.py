@@ -137,9 +137,9 @@ class _Look:
         elif not is_number_type(kind):
             _require(is_number_type(value) or id(value) in _functions())
 
-    def _enter_function(self, function: FunctionType) -> None:
+    def _enter_function(self, function: Any) -> None:
         _require(is_watched(function) and type(function.__globals__) is dict)
-        _require(function.__builtins__ is vars(builtins))  # type: ignore[attr-defined]
+        _require(function.__builtins__ is vars(builtins))
         _require(all(name.startswith("__") for name in vars(function)))
         self._waiting += [function.__defaults__, function.__kwdefaults__]
         try:
